@@ -2,7 +2,7 @@
 
 Contents are values: equal contents are the same bytes wherever they appear in the tree, so an instance that two albums
 share is fetched and kept once. `key` is that identity as text, stable across runs, and names the body on disk; it
-holds UIDs and an album id, never a patient's name.
+holds UIDs and digests, never a patient's name. The part before its last slash groups what is listed together.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class StudyZip(msgspec.Struct, frozen=True):
         listed = self.study.attributes()
         counts = (listed.get(f"NumberOfStudyRelated{what}", "") for what in ("Series", "Instances"))
         origin = f"{self.source.kind}:{self.source.album_id}:{':'.join(counts)}"
-        return f"zip/{self.study.StudyInstanceUID}/{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
+        return f"zip/{self.study.StudyInstanceUID}.{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
 
 
 Content = InstanceFile | InstanceThumbnail | SeriesThumbnail | StudyZip

@@ -1,0 +1,79 @@
+"""Instances on their way out of the PACS, and what can go wrong with them there.
+
+Multipart bodies, zips and bare DICOM bodies are all made from the same stream of parts, so a PACS that fails fails all
+of them in the same way: the stream stops, and what was begun is left unfinished.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kheopsfs.demo.answers import Call, UpstreamError
+from kheopsfs.demo.bodies import Body, Bytes, MemoryBody
+from kheopsfs.demo.faults import Plan
+from kheopsfs.demo.library import Instance
+
+
+@dataclass
+class Part:
+    """One instance on its way out, with the media type of its part."""
+
+    media_type: str
+    body: Body
+
+
+CLOSING = -1
+"""The number that stands for whatever closes a body after its last part."""
+
+
+def failure(plan: Plan) -> Callable[[int], int | None]:
+    """After how many bytes of part `n` the PACS fails, None if it does not; `CLOSING` is what closes the body."""
+    fault = plan.get("upstream")
+    if fault is None:
+        return lambda _: None
+    after, byte = fault.options.get("parts", CLOSING), fault.options.get("byte", 0)
+    return lambda number: byte if number == after else None
+
+
+def cut(body: Body, fails_at: int | None) -> Iterator[Bytes]:
+    """The pieces of a body up to the byte at which the PACS fails.
+
+    Raises:
+        UpstreamError: there.
+    """
+    if fails_at is None:
+        yield from body.pieces()
+        return
+    yield body.read_at(0, fails_at)
+    raise UpstreamError
+
+
+def parts(instances: Iterator[Instance], make: Callable[[Instance], Part], call: Call) -> Iterator[Part]:
+    """The parts of a body, with the faults that change which ones there are.
+
+    Args:
+        instances: what should be delivered; may raise `UpstreamError` at any point.
+        make: the part of an instance.
+        call: its plan decides.
+    """
+    plan = call.plan
+    for number, instance in enumerate(instances):
+        if number == plan.option("partial", "parts"):
+            return
+        part = make(instance)
+        if _hits(plan, "wrong_instance", number):
+            part = make(_stranger(call, instance))
+        elif _hits(plan, "junk", number):
+            part = Part(part.media_type, MemoryBody(b"this is no DICOM file\r\n" * 1000))
+        yield part
+        if _hits(plan, "duplicate", number):
+            yield part
+
+
+def _hits(plan: Plan, kind: str, number: int) -> bool:
+    return plan.get(kind) is not None and plan.option(kind, "part", 0) == number
+
+
+def _stranger(call: Call, asked: Instance) -> Instance:
+    wanted = call.plan.option("wrong_instance", "uid")
+    others = (one for one in call.library.instances() if one is not asked)
+    return next(one for one in others if wanted in (None, one.SOPInstanceUID))

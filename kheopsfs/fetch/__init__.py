@@ -1,0 +1,8 @@
+"""Who downloads what, and when: listings, retrievals in flight, priorities, sizes. Knows nothing of FUSE.
+
+The mount asks one object, the `Library`; everything else here is its parts.
+"""
+
+from kheopsfs.fetch.library import Library
+
+__all__ = ["Library"]

@@ -1,0 +1,191 @@
+"""What the server lists, kept: in memory, on disk, and as fresh as it need be.
+
+Model. A listing is *fresh* for `ttl` seconds. A fresh one is shown at once. A stale one is asked for again; it is
+shown if the server takes longer than `STALE_GRACE`, and the answer then serves the next reader. When the server cannot
+be reached or answers badly, what is kept is shown however old; when it says that the object is gone or that we may not
+see it, nothing kept is shown.
+
+A listing's *revision* changes only when its rows do; whoever derived something from it (directories, the kernel's
+entries) compares revisions and is told through `on_change`.
+
+Invariants: one request at a time per list; listings on disk are kept per server, subject and album, so that no
+token ever sees what was listed for another.
+"""
+
+import errno
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import trio
+
+from kheopsfs.errors import KheopsfsError, PermissionMissingError, TokenRefusedError
+from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.joined import Joined
+from kheopsfs.kheops.records import (
+    Album,
+    AlbumsQuery,
+    Instance,
+    InstancesQuery,
+    Query,
+    Record,
+    Series,
+    SeriesQuery,
+    StudiesQuery,
+    Study,
+)
+from kheopsfs.kheops.search import listing as search
+from kheopsfs.store import Store
+
+log = logging.getLogger(__name__)
+
+STALE_GRACE = 0.5  # seconds a reader waits for news before the stale listing is shown: a pause, not yet an annoyance
+ROWS_IN_MEMORY = 300_000  # about 150 MB of records at the very worst; a source of 100 000 studies fits twice
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[type, msgspec.msgpack.Decoder[Sequence[Record]]] = {
+    AlbumsQuery: msgspec.msgpack.Decoder(list[Album]),
+    StudiesQuery: msgspec.msgpack.Decoder(list[Study]),
+    SeriesQuery: msgspec.msgpack.Decoder(list[Series]),
+    InstancesQuery: msgspec.msgpack.Decoder(list[Instance]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The rows of one list, when they were fetched (seconds since the epoch), and their revision."""
+
+    rows: Sequence[Record]
+    fetched_at: float
+    revision: int
+
+
+class Catalogue:
+    """The listings of one token on one server."""
+
+    def __init__(self, gate: Gate, store: Store, nursery: trio.Nursery, *, namespace: str, ttl: float) -> None:
+        self._gate = gate
+        self._kept = store.listings
+        self._namespace = namespace
+        self._ttl = ttl
+        self._memory: OrderedDict[Query, Listing] = OrderedDict()
+        self._rows_in_memory = 0
+        self._flights: Joined[Query, Listing] = Joined(nursery)
+        self._revisions = 0
+        self.on_change: Callable[[Query], None] = lambda _query: None
+
+    async def listing(self, query: Query) -> Listing:
+        """The rows of `query`, from wherever is good enough.
+
+        Raises:
+            NotFoundError, PermissionMissingError, TokenRefusedError: the server says so.
+            ServerUnreachableError, ServerFaultError, StalledError, BadAnswerError: and nothing is kept.
+        """
+        known = await self._known(query)
+        if known is None:
+            return await self.refresh(query)
+        if self._is_fresh(known):
+            return known
+        if self._gate.server_down:
+            return known
+        try:
+            with trio.move_on_after(STALE_GRACE if self._ttl else float("inf")):
+                return await self._renew(query)
+        except KheopsfsError as error:
+            if not _may_show_stale(error):
+                raise
+        return known
+
+    async def refresh(self, query: Query) -> Listing:
+        """Ask the server now, whatever is kept, and wait for the answer."""
+        return await self._flights.get(query, lambda: self._fetch(query, Priority.DEMANDED))
+
+    def peek(self, query: Query) -> Listing | None:
+        """What is in memory, however old."""
+        return self._memory.get(query)
+
+    async def _renew(self, query: Query) -> Listing:
+        """Like `refresh`, but the request goes on when the caller stops waiting."""
+        self._flights.start(query, lambda: self._fetch(query, Priority.DEMANDED))
+        return await self.refresh(query)
+
+    async def _known(self, query: Query) -> Listing | None:
+        if (listing := self._memory.get(query)) is not None:
+            self._memory.move_to_end(query)
+            return listing
+        kept = await trio.to_thread.run_sync(self._load, query)
+        if kept is None or (listing := self._memory.get(query)) is not None:
+            return listing
+        return self._remember(query, *kept)
+
+    def _is_fresh(self, listing: Listing) -> bool:
+        return 0 <= time.time() - listing.fetched_at < self._ttl
+
+    async def _fetch(self, query: Query, priority: Priority) -> Listing:
+        try:
+            async with self._gate.request(priority) as client:
+                rows = await search(client, self._gate.info, query)
+        except KheopsfsError as error:
+            if not _may_show_stale(error):
+                await self._drop(query)
+            raise
+        listing = self._remember(query, rows, time.time())
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._keep, query, rows)
+        return listing
+
+    def _remember(self, query: Query, rows: Sequence[Record], fetched_at: float) -> Listing:
+        before = self._memory.pop(query, None)
+        if before is not None and before.rows == rows:
+            listing = replace(before, fetched_at=fetched_at)
+        else:
+            self._revisions += 1
+            listing = Listing(rows, fetched_at, self._revisions)
+            self._rows_in_memory += len(rows) - (len(before.rows) if before is not None else 0)
+        self._memory[query] = listing
+        while self._rows_in_memory > ROWS_IN_MEMORY and len(self._memory) > 1:
+            _, oldest = self._memory.popitem(last=False)
+            self._rows_in_memory -= len(oldest.rows)
+        if before is not None and before.revision != listing.revision:
+            self.on_change(query)
+        return listing
+
+    async def _drop(self, query: Query) -> None:
+        if (before := self._memory.pop(query, None)) is not None:
+            self._rows_in_memory -= len(before.rows)
+            self.on_change(query)
+        await trio.to_thread.run_sync(self._kept.discard, self._key(query))
+
+    # -- on disk; these run in worker threads ------------------------------------------------------------------------
+
+    def _key(self, query: Query) -> str:
+        named = replace_hints(query)
+        return f"{self._namespace}/{msgspec.json.encode(named).decode()}"
+
+    def _load(self, query: Query) -> tuple[Sequence[Record], float] | None:
+        stored = self._kept.get(self._key(query))
+        if stored is None:
+            return None
+        try:
+            return _decoders[type(query)].decode(stored.payload), stored.fetched_at
+        except msgspec.DecodeError:  # written by another version
+            log.info("a kept listing of another version was dropped")
+            return None
+
+    def _keep(self, query: Query, rows: Sequence[Record]) -> None:
+        self._kept.put(self._key(query), _encoder.encode(rows))
+
+
+def replace_hints(query: Query) -> Query:
+    """The query without what is no part of its identity."""
+    if isinstance(query, InstancesQuery):
+        return InstancesQuery(query.StudyInstanceUID, query.SeriesInstanceUID)
+    return query
+
+
+def _may_show_stale(error: KheopsfsError) -> bool:
+    """Whether a failure says nothing about the object or our rights to it."""
+    return not (isinstance(error, (TokenRefusedError, PermissionMissingError)) or error.errno == errno.ENOENT)

@@ -1,0 +1,174 @@
+"""How an instance comes to be on the disk: from the cache, by a request of its own, or as a part of its series.
+
+Model. The first instance that is missed in a series is retrieved alone, because somebody waits for just that one. A
+second miss shows the pattern: somebody walks through the series, and from then on one request brings all of it. A
+reader whose part is late overtakes the stream with a request of its own, but seldom: each request costs the server as
+much as the whole series.
+
+Invariants: nobody downloads an instance twice at once; a body that is handed out is whole and proven, and is the
+caller's to close; what failed by a fault of the line or the answer is tried `ATTEMPTS` times, a stall only once.
+"""
+
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+
+import trio
+
+from kheopsfs.errors import BadAnswerError
+from kheopsfs.fetch.catalogue import Catalogue
+from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.joined import Joined
+from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
+from kheopsfs.fetch.sizes import Sizes
+from kheopsfs.fetch.spool import Spool
+from kheopsfs.kheops.contents import Content, InstanceFile
+from kheopsfs.kheops.records import Instance, InstancesQuery
+from kheopsfs.kheops.retrieve import InstanceBytes, InstanceProven, instances
+from kheopsfs.store import Body, Store
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3  # retrievals of one instance whose answers were bad, before the reader gets EIO
+RETRY_PAUSE = 0.2  # seconds, growing and jittered, between attempts
+PATTERN = 2  # different instances missed in one series that show somebody walking through it
+PATIENCE = 1.0  # seconds to wait for a part before asking for it alone: longer is felt at a viewer's first image
+OVERTAKES = 1  # per stream: a 500-slice series then costs one request for the first, one stream, one overtaking
+STUCK = 10.0  # seconds without any part after which the stream is no reason to wait
+SERIES_WATCHED = 1000  # series whose pattern of access is remembered
+
+
+class _Access:
+    """What has lately been missed in one series."""
+
+    def __init__(self) -> None:
+        self.missed: set[str] = set()
+        self.last_miss = trio.current_time()
+        self.stream: SeriesStream | None = None
+
+    def miss(self, SOPInstanceUID: str) -> None:
+        now = trio.current_time()
+        if now - self.last_miss > INTEREST_SECONDS:
+            self.missed.clear()
+        self.missed.add(SOPInstanceUID)
+        self.last_miss = now
+
+
+class Instances:
+    """The instances of everything the token sees."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        store: Store,
+        sizes: Sizes,
+        catalogue: Catalogue,
+        nursery: trio.Nursery,
+        *,
+        key: Callable[[Content], str],
+    ) -> None:
+        self._gate = gate
+        self._store = store
+        self._sizes = sizes
+        self._catalogue = catalogue
+        self._key = key
+        self._accesses: OrderedDict[str, _Access] = OrderedDict()
+        self._alone: Joined[str, Body] = Joined(nursery, take=Body.dup, dispose=Body.close)
+        self._streams: Joined[str, None] = Joined(nursery)
+
+    async def open(self, instance: Instance, *, with_siblings: bool = False) -> Body:
+        """The whole instance, from wherever it comes first.
+
+        Args:
+            instance: which.
+            with_siblings: the rest of the series is wanted too; do not wait for the pattern to show.
+
+        Raises:
+            NotFoundError, TokenRefusedError, PermissionMissingError, ServerUnreachableError, ServerFaultError,
+            StalledError, BadAnswerError, DiskFullError.
+        """
+        key = self._key(InstanceFile(instance))
+        access = self._access(instance.SeriesInstanceUID)
+        for attempt in range(1, ATTEMPTS + 1):
+            if access.stream is not None:
+                access.stream.touch()
+            if (body := await trio.to_thread.run_sync(self._store.bodies.open, key)) is not None:
+                return body
+            access.miss(instance.SOPInstanceUID)
+            try:
+                return await self._obtain(instance, access, PATTERN if not with_siblings else 1)
+            except BadAnswerError as error:
+                if attempt == ATTEMPTS:
+                    raise
+                log.warning("instance %s: %s; trying again", instance.SOPInstanceUID, error)
+                await trio.sleep(RETRY_PAUSE * attempt * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def settle(self, instance: Instance) -> None:
+        """Wait for a retrieval under way that will settle this instance's size; return at once if there is none."""
+        access = self._accesses.get(instance.SeriesInstanceUID)
+        if access is not None and access.stream is not None:
+            if (body := await access.stream.part(instance.SOPInstanceUID)) is not None:
+                body.close()
+        else:
+            await self._alone.landed(self._key(InstanceFile(instance)))
+
+    async def _obtain(self, instance: Instance, access: _Access, pattern: int) -> Body:
+        if access.stream is None and len(access.missed) >= pattern:
+            self._start_stream(instance, access)
+        stream = access.stream
+        while stream is not None and stream.will_deliver(instance.SOPInstanceUID):
+            with trio.move_on_after(PATIENCE):
+                if (body := await stream.part(instance.SOPInstanceUID)) is not None:
+                    return body
+            if stream.overtaken < OVERTAKES or trio.current_time() - stream.last_progress > STUCK:
+                stream.overtaken += 1
+                break
+        body = await self._alone.get(self._key(InstanceFile(instance)), lambda: self._retrieve_alone(instance))
+        if access.stream is not None:
+            access.stream.delivered_otherwise(instance.SOPInstanceUID)
+        return body
+
+    def _start_stream(self, instance: Instance, access: _Access) -> None:
+        listing = self._catalogue.peek(InstancesQuery(instance.StudyInstanceUID, instance.SeriesInstanceUID))
+        if listing is None:
+            return
+        siblings = (row for row in listing.rows if isinstance(row, Instance))
+        stream = access.stream = SeriesStream(
+            self._store, self._sizes, {sibling.SOPInstanceUID: self._key(InstanceFile(sibling)) for sibling in siblings}
+        )
+
+        async def run() -> None:
+            try:
+                await stream.run(self._gate, instance.StudyInstanceUID, instance.SeriesInstanceUID)
+            finally:
+                access.stream = None
+
+        self._streams.start(instance.SeriesInstanceUID, run)
+
+    async def _retrieve_alone(self, instance: Instance) -> Body:
+        body: Body | None = None
+        with Spool(self._store, self._sizes) as spool:
+            async with (
+                self._gate.request(Priority.DEMANDED) as client,
+                instances(
+                    client, instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID
+                ) as events,
+            ):
+                async for event in events:
+                    match event:
+                        case InstanceBytes(data=data):
+                            await spool.write(data)
+                        case InstanceProven():
+                            body = await spool.commit(self._key(InstanceFile(instance)))
+        if body is None:
+            raise BadAnswerError("the server's answer held no instance")
+        return body
+
+    def _access(self, SeriesInstanceUID: str) -> _Access:
+        access = self._accesses.setdefault(SeriesInstanceUID, _Access())
+        self._accesses.move_to_end(SeriesInstanceUID)
+        while len(self._accesses) > SERIES_WATCHED:
+            self._accesses.popitem(last=False)
+        return access

@@ -1,0 +1,128 @@
+"""What the server makes anew each time it is asked: thumbnails and zips.
+
+No boundary proves these whole, so their structure must (the Kheops contract, "Truncation can look complete"): a JPEG
+ends with EOI; a zip ends with DICOMDIR and holds as many instances as the source's series list says. Until that is
+checked, nothing is shown and nothing is kept.
+
+The server ignores `album` and `inbox` for zips. With a user token, a zip inside an album or the inbox is therefore
+asked for with a viewer token that sees just that source of that study.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from statistics import median_low
+from typing import TypeVar
+
+import trio
+
+from kheopsfs.errors import BadAnswerError, NotFoundError
+from kheopsfs.fetch.catalogue import Catalogue
+from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.joined import Joined
+from kheopsfs.fetch.sizes import Sizes
+from kheopsfs.fetch.spool import Spool
+from kheopsfs.kheops.completeness import check_zip
+from kheopsfs.kheops.contents import Content, InstanceThumbnail, SeriesThumbnail, StudyZip
+from kheopsfs.kheops.records import Instance, InstancesQuery, Series, SeriesQuery
+from kheopsfs.kheops.retrieve import jpeg, study_zip, zip_token_needed
+from kheopsfs.store import Body, Store
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3  # an answer that was cut is asked for again; a third failure is the server's, not the line's
+
+Result = TypeVar("Result")
+Rendition = InstanceThumbnail | SeriesThumbnail | StudyZip
+
+
+class Renditions:
+    """Thumbnails and zips of everything the token sees."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        store: Store,
+        sizes: Sizes,
+        catalogue: Catalogue,
+        nursery: trio.Nursery,
+        *,
+        key: Callable[[Content], str],
+    ) -> None:
+        self._gate = gate
+        self._store = store
+        self._sizes = sizes
+        self._catalogue = catalogue
+        self._key = key
+        self._flights: Joined[str, Body] = Joined(nursery, take=Body.dup, dispose=Body.close)
+
+    async def open(self, rendition: Rendition) -> Body:
+        """The whole rendition, kept or made now.
+
+        Raises:
+            NotFoundError: also when the PACS cannot render the object (406).
+            TokenRefusedError, PermissionMissingError, ServerUnreachableError, ServerFaultError, StalledError,
+            BadAnswerError, DiskFullError.
+        """
+        key = self._key(rendition)
+        if (body := await trio.to_thread.run_sync(self._store.bodies.open, key)) is not None:
+            return body
+        return await self._flights.get(key, lambda: self._make(rendition, key))
+
+    async def _make(self, rendition: Rendition, key: str) -> Body:
+        match rendition:
+            case StudyZip():
+                return await _insist(lambda: self._zip(rendition, key))
+            case InstanceThumbnail(instance):
+                data = await _insist(lambda: self._jpeg(instance, instance.SOPInstanceUID))
+            case SeriesThumbnail(series):
+                data = await self._series_jpeg(series)
+        with Spool(self._store, self._sizes) as spool:
+            await spool.write(data)
+            return await spool.commit(key)
+
+    async def _jpeg(self, of: Series | Instance, SOPInstanceUID: str | None) -> bytes:
+        async with self._gate.request(Priority.DEMANDED) as client:
+            return await jpeg(client, of.StudyInstanceUID, of.SeriesInstanceUID, SOPInstanceUID)
+
+    async def _series_jpeg(self, series: Series) -> bytes:
+        """The PACS picks an instance itself, from an unordered list and perhaps one it cannot render; then we pick."""
+        try:
+            return await _insist(lambda: self._jpeg(series, None))
+        except (NotFoundError, BadAnswerError):
+            query = InstancesQuery(series.StudyInstanceUID, series.SeriesInstanceUID)
+            listing = await self._catalogue.listing(query)
+            instances = [row for row in listing.rows if isinstance(row, Instance)]
+            if not instances:
+                raise
+            middle = median_low((_number(instance), instance.SOPInstanceUID) for instance in instances)
+            return await _insist(lambda: self._jpeg(series, middle[1]))
+
+    async def _zip(self, rendition: StudyZip, key: str) -> Body:
+        StudyInstanceUID = rendition.study.StudyInstanceUID
+        listing = await self._catalogue.refresh(SeriesQuery(rendition.source, StudyInstanceUID))
+        counts = [row.attributes().get("NumberOfSeriesRelatedInstances", "") for row in listing.rows]
+        expected = sum(map(int, counts)) if all(count.isdecimal() for count in counts) else None
+        with Spool(self._store, self._sizes) as spool:
+            async with self._gate.request(Priority.DEMANDED) as client:
+                token = None
+                if zip_token_needed(self._gate.info, rendition.source):
+                    token = await client.viewer_token(StudyInstanceUID, rendition.source)
+                async with study_zip(client, StudyInstanceUID, token) as pieces:
+                    async for piece in pieces:
+                        await spool.write(piece)
+            return await spool.commit(key, lambda file: check_zip(file, expected))
+
+
+async def _insist(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Ask again when the answer was bad."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await work()
+        except BadAnswerError as error:
+            log.warning("%s; trying again", error)
+    return await work()
+
+
+def _number(instance: Instance) -> int:
+    text = instance.attributes().get("InstanceNumber", "")
+    return int(text) if text.removeprefix("-").isdecimal() else 0

@@ -1,0 +1,89 @@
+"""Whether a finished body is whole, for those that no multipart boundary proves: JPEG and zip.
+
+A Kheops server that fails in the middle of a body ends it in the ordinary way (the Kheops contract, "Truncation can
+look complete"): the transport's end says nothing, so the structure must.
+
+* A JPEG is whole if it begins with SOI and ends with EOI (ISO 10918-1 B.1.1.3), nothing before and nothing behind.
+* A zip that the server could not finish is still a *valid* zip, with a last file that may be cut and a matching CRC. It
+  is whole only if DICOMDIR is its last entry, every entry reads back with its CRC, and the number of instances agrees
+  with the live count of the source's series. More instances than counted are no better than fewer: either the lists
+  are old or the zip is not of that source.
+
+These checks read memory and local files; they block, and a zip takes as long as reading it.
+"""
+
+import errno
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+from kheopsfs.errors import BadAnswerError
+
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+
+# What zipfile lets through for bytes that are no zip, or one of a kind that Kheops never makes (encrypted, exotic).
+_UNREADABLE_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def check_jpeg(data: bytes) -> None:
+    """Accept a whole JPEG.
+
+    Raises:
+        BadAnswerError: it is none, or it is cut.
+    """
+    if not data.startswith(_SOI):
+        raise BadAnswerError("The server's answer is not a JPEG image.")
+    if not data.endswith(_EOI):
+        raise BadAnswerError("The server's JPEG image was cut short.")
+
+
+def check_zip(file: Path | BinaryIO, expected_instances: int | None) -> int:
+    """Accept a whole DICOM zip of a study, and count its instances.
+
+    Args:
+        file: a finished file, by path or open for reading (seekable).
+        expected_instances: the sum of NumberOfSeriesRelatedInstances over the series list of the zip's source (that
+            list is live; the study list's counts are cached and may be inflated). None if nobody knows.
+
+    Returns:
+        How many instances the zip holds, DICOMDIR not counted.
+
+    Raises:
+        BadAnswerError: no zip, damaged, without DICOMDIR at its end, or not as many instances as expected.
+        OSError: the file itself could not be read.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            instances = _count_instances(archive.infolist(), expected_instances)
+            damaged = archive.testzip() is not None
+    except _UNREADABLE_ZIP:
+        raise BadAnswerError("The server's zip is cut or damaged.") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise BadAnswerError("The server's zip is cut or damaged.") from None  # its directory points before its start
+    if damaged:
+        raise BadAnswerError("The server's zip is damaged: a checksum does not agree.")
+    return instances
+
+
+def _count_instances(entries: list[zipfile.ZipInfo], expected: int | None) -> int:
+    names = [entry.filename for entry in entries]
+    if not names or names[-1] != "DICOMDIR":
+        raise BadAnswerError("The server's zip is incomplete: it does not end with DICOMDIR.")
+    instances = names[:-1]
+    plain = all(entry.compress_type in {zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED} for entry in entries)
+    in_place = all(name.startswith("DICOM/") for name in instances) and len(set(instances)) == len(instances)
+    if not plain or not in_place:
+        raise BadAnswerError("The server's zip does not have the layout of a Kheops study zip.")
+    if expected is not None and len(instances) != expected:
+        raise BadAnswerError(f"The server's zip holds {len(instances)} instances where its series list {expected}.")
+    return len(instances)

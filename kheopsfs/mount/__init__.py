@@ -1,0 +1,1 @@
+"""The kernel's side: pyfuse3 handlers, inodes, file handles, errno, and the life of a mount. Decides nothing itself."""

@@ -1,0 +1,204 @@
+"""This machine: can it mount with FUSE, and may this directory become a mountpoint?
+
+Believes the kernel only: what is mounted stands in ``/proc/self/mountinfo``, and asking that file never blocks, while
+any system call on a mountpoint waits for whoever serves it, possibly for ever. So paths are resolved without touching
+their last component until the mount table said that nothing is mounted there.
+"""
+
+import errno
+import importlib
+import os
+import re
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from kheopsfs.errors import MountpointError
+
+FILE_SYSTEM_TYPE = "fuse.kheopsfs"
+"""What the mount table calls a mount of ours (`subtype=kheopsfs`)."""
+
+FUSE_DEVICE = Path("/dev/fuse")
+FUSE_DEVICE_NUMBER = os.makedev(10, 229)
+"""Given to FUSE in the kernel's list of devices (admin-guide/devices.txt)."""
+
+CAP_SYS_ADMIN = 21
+"""The capability that mounting takes (capabilities(7)), as a bit of the masks in ``/proc/self/status``."""
+
+TOOL_DEADLINE = 5.0
+"""Seconds for FUSE's own tools, which only ask the kernel."""
+
+_IN_A_CONTAINER = "In a container, start it with: --device /dev/fuse --cap-add SYS_ADMIN"
+
+
+@dataclass(frozen=True)
+class MountEntry:
+    """One line of the mount table (proc(5), mountinfo)."""
+
+    mountpoint: Path
+    type: str
+    source: str
+    device: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether kheopsfs mounted it."""
+        return self.type == FILE_SYSTEM_TYPE
+
+
+def mount_table() -> list[MountEntry]:
+    """What is mounted, in the order of mounting."""
+    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    return [_entry(line) for line in text.splitlines()]
+
+
+def _entry(line: str) -> MountEntry:
+    before, _, after = line.partition(" - ")
+    _, _, device, _, mountpoint, *_ = before.split(" ")
+    file_system, source, *_ = after.split(" ")
+    return MountEntry(Path(_unescape(mountpoint)), _unescape(file_system), _unescape(source), device)
+
+
+def _unescape(field: str) -> str:
+    """Blank, tab, newline and backslash stand as three octal digits in the mount table."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def mounted(path: Path) -> MountEntry | None:
+    """What is mounted on exactly this path: the topmost, if several."""
+    table = {entry.mountpoint: entry for entry in mount_table()}
+    absolute = path.absolute()
+    # First without looking at the last component itself: if it is a mountpoint, only its server could answer.
+    return table.get(_resolved_parent(absolute)) or table.get(Path(os.path.realpath(absolute)))
+
+
+def _resolved_parent(path: Path) -> Path:
+    return Path(os.path.realpath(path.parent)) / path.name if path.name not in {"", ".."} else path
+
+
+def fuse_version() -> str:
+    """The version of FUSE's own tools, such as ``3.14.0``; empty if not known."""
+    fusermount = shutil.which("fusermount3")
+    if fusermount is None:
+        return ""
+    answer = _run([fusermount, "--version"])
+    return answer.stdout.strip().rpartition(" ")[2]
+
+
+def fuse_problem() -> str | None:
+    """Why FUSE cannot be used here, as a sentence to act on; None if nothing speaks against it."""
+    return _device_problem() or _tools_problem() or _privilege_problem()
+
+
+def _device_problem() -> str | None:
+    try:
+        status = FUSE_DEVICE.stat()
+    except OSError:
+        return f"{FUSE_DEVICE} is missing. Load the kernel module (modprobe fuse). {_IN_A_CONTAINER}"
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != FUSE_DEVICE_NUMBER:
+        return f"{FUSE_DEVICE} is not the FUSE device. {_IN_A_CONTAINER}"
+    try:
+        os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EPERM} and os.geteuid() != 0:
+            return None if _can_gain_root() else f"{FUSE_DEVICE} may not be opened by you. Ask for mode 0666 on it."
+        return f"{FUSE_DEVICE} cannot be opened: {error.strerror}. {_IN_A_CONTAINER}"
+    return None
+
+
+def _tools_problem() -> str | None:
+    if shutil.which("fusermount3") is None:
+        return "fusermount3 is missing. Install FUSE 3 (Debian: apt-get install fuse3)."
+    try:
+        importlib.import_module("pyfuse3")
+    except ImportError as error:
+        return (
+            f"pyfuse3 cannot be loaded ({error}). Install libfuse 3 (Debian: apt-get install fuse3) and kheopsfs again."
+        )
+    return None
+
+
+def _privilege_problem() -> str | None:
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    if os.geteuid() == 0:
+        if not int(status["CapEff"], 16) >> CAP_SYS_ADMIN & 1:
+            return f"This root may not mount (no CAP_SYS_ADMIN). {_IN_A_CONTAINER}"
+    elif not _can_gain_root():
+        return "fusermount3 is not setuid root, so only root can mount here (chmod u+s on it, or reinstall fuse3)."
+    elif status.get("NoNewPrivs", "0").strip() == "1":
+        return "This process may not gain privileges (no_new_privs), so fusermount3 cannot mount for it."
+    return None
+
+
+def _can_gain_root() -> bool:
+    fusermount = shutil.which("fusermount3")
+    if fusermount is None:
+        return False
+    status = Path(fusermount).stat()
+    return bool(status.st_mode & stat.S_ISUID) and status.st_uid == 0
+
+
+def check_mountpoint(path: Path) -> Path:
+    """The directory to mount on, resolved, once it is sure that a mount there hides and breaks nothing.
+
+    A dead mount of kheopsfs itself (its process was killed) is cleared away first.
+
+    Raises:
+        MountpointError: it is missing, no directory, not empty, not writable by us, or something is mounted there.
+    """
+    entry = mounted(path)
+    if entry is not None and entry.is_ours and is_dead(entry.mountpoint):
+        unmount(entry.mountpoint)
+        entry = mounted(path)
+    if entry is not None:
+        advice = f"kheopsfs umount {path}" if entry.is_ours else f"umount {path}"
+        raise MountpointError(f"{path} is a mountpoint already ({entry.type}). Unmount it first: {advice}")
+    try:
+        resolved = path.resolve(strict=True)
+        children = os.listdir(resolved)  # noqa: PTH208 - one call that fails at once, not an iterator
+    except FileNotFoundError:
+        raise MountpointError(f"{path} does not exist. Make it first: mkdir -p {path}") from None
+    except NotADirectoryError:
+        raise MountpointError(f"{path} is not a directory. Name an empty directory to mount on.") from None
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise MountpointError(f"{path} lies in a mount that is dead. Clear it: fusermount3 -u {path}") from None
+        raise MountpointError(f"{path} cannot be used: {error.strerror}.") from None
+    if children:
+        raise MountpointError(f"{path} is not empty. Name an empty directory: a mount would hide what is in it.")
+    if not os.access(resolved, os.W_OK | os.X_OK):
+        raise MountpointError(f"{path} is not yours to mount on: you need write permission for it.")
+    return resolved
+
+
+def is_dead(mountpoint: Path) -> bool:
+    """Whether nobody serves this FUSE mount any more."""
+    try:
+        mountpoint.stat()
+    except OSError as error:
+        return error.errno in {errno.ENOTCONN, errno.ECONNABORTED}
+    return False
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> str | None:
+    """Ask the kernel, by way of `fusermount3`, to unmount; None if it did, else what it said.
+
+    Args:
+        mountpoint: the resolved directory that is mounted on.
+        lazy: detach it now even if it is in use, and clean up when it no longer is.
+    """
+    fusermount = shutil.which("fusermount3")
+    command = [fusermount, "-u", *(["-z"] if lazy else [])] if fusermount else ["umount", *(["-l"] if lazy else [])]
+    try:
+        answer = _run([*command, "--", str(mountpoint)])
+    except subprocess.TimeoutExpired:
+        return f"{command[0]} did not end within {TOOL_DEADLINE:.0f} seconds"
+    if answer.returncode == 0:
+        return None
+    return answer.stderr.strip() or f"{command[0]} ended with {answer.returncode}"
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=TOOL_DEADLINE, check=False)  # noqa: S603

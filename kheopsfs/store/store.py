@@ -1,0 +1,169 @@
+"""The store: one folder on disk, with everything that was fetched and may be asked for again.
+
+::
+
+    CACHEDIR.TAG    says to backup programs that this is a cache, and to the store that the folder is its own
+    bodies/         files of bodies, and the database that names them
+    tmp/            bodies that are arriving
+    listings/       a database of listings
+    ledger/         a database of sizes
+
+The folder belongs to one user and is used by any number of processes of that user at once. All of it is a copy of
+what the server has: nothing here is worth more than the time to fetch it again. `bodies`, `listings` and `ledger`
+know nothing of each other.
+
+A `Store` is made after a process has forked, not before: SQLite's connections do not survive a fork.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kheopsfs.errors import CacheUnusableError, DiskFullError
+from kheopsfs.store.bodies import Bodies
+from kheopsfs.store.folders import FILE_MODE, failure, is_own_file, lock_if_free, locked, private_folder
+from kheopsfs.store.ledger import Ledger
+from kheopsfs.store.listings import Listings
+
+TAG = "CACHEDIR.TAG"
+_TAG_TEXT = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n"  # as the Cache Directory Tagging Specification demands
+    b"# This folder is a cache of kheopsfs. Everything in it can be fetched again.\n"
+)
+
+_FOLDERS = ("bodies", "tmp", "listings", "ledger")
+_OWN_FILE = re.compile(r"[0-9a-f]{32}|(cache|ledger)\.db(-wal|-shm|\.damaged)?|orphans-possible")
+
+
+class Store:
+    """Everything that is kept in `directory`. Thread-safe; every call may block on the disk.
+
+    Args:
+        directory: made with mode 0700 when it is missing. A symbolic link to a folder is followed: caches are moved to
+            other disks that way. What counts is the folder that it leads to.
+        size_limit: bytes of bodies to keep, over all processes.
+
+    Attributes:
+        bodies: files, instances most of all.
+        listings: answers of the server to searches.
+        ledger: sizes once seen.
+
+    Raises:
+        CacheUnusableError: the folder is somebody else's, others can write to it, it holds something that is no cache,
+            or it cannot be written.
+    """
+
+    def __init__(self, directory: Path, size_limit: int) -> None:
+        folder = Path(os.path.realpath(directory))
+        with ExitStack() as undo, _understood(folder):
+            private_folder(folder)
+            with locked(folder):
+                _claim(folder)
+                self.bodies = Bodies(folder, size_limit)
+                undo.callback(self.bodies.close)
+                self.listings = Listings(folder / "listings")
+                undo.callback(self.listings.close)
+                self.ledger = Ledger(folder / "ledger")
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Let go of the folder. Bodies that are open stay readable; those that are arriving are lost."""
+        self.ledger.close()
+        self.listings.close()
+        self.bodies.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def purge(directory: Path) -> None:
+    """Remove from disk what a store put into `directory`, and the folder itself if nothing else is in it.
+
+    Files that no store made are left alone. A folder that does not exist is purged already.
+
+    Raises:
+        CacheUnusableError: the folder is not a cache of kheopsfs, is in use, or cannot be emptied; in the first two
+            cases nothing was removed.
+    """
+    folder = Path(os.path.realpath(directory))
+    if not folder.exists():
+        return
+    with _understood(folder):
+        private_folder(folder)
+        with locked(folder):
+            if _tag(folder) != _TAG_TEXT:
+                raise CacheUnusableError(f"{folder} is not a cache of kheopsfs: nothing was removed")
+            _refuse_in_use(folder / "tmp")
+            for name in _FOLDERS:
+                _empty(folder / name)
+            if [entry.name for entry in folder.iterdir()] == [TAG]:
+                (folder / TAG).unlink()
+                folder.rmdir()
+
+
+@contextmanager
+def _understood(folder: Path) -> Iterator[None]:
+    """What the operating system says, as a CacheUnusableError."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheUnusableError(str(failure(error, folder))) from error
+    except DiskFullError as error:
+        raise CacheUnusableError(str(error)) from error
+
+
+def _claim(folder: Path) -> None:
+    """See that `folder` is a cache of ours, or make it one while it is empty."""
+    if os.path.expandvars(folder) != str(folder):
+        # diskcache would put its database where the variable leads.
+        raise CacheUnusableError(f"the name of the cache folder {folder} holds a variable: choose another name")
+    tag = _tag(folder)
+    if tag == _TAG_TEXT:
+        return
+    # A process that was killed while it wrote the tag has left the beginning of it, and nothing else.
+    if not _TAG_TEXT.startswith(tag) or any(entry.name != TAG for entry in folder.iterdir()):
+        raise CacheUnusableError(
+            f"{folder} is not empty and not a cache of kheopsfs: choose another folder for the cache, or empty it"
+        )
+    descriptor = os.open(folder / TAG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as tag:
+        os.fchmod(descriptor, FILE_MODE)  # open is subject to the umask
+        tag.write(_TAG_TEXT)
+
+
+def _tag(folder: Path) -> bytes:
+    """What the folder's tag says; nothing where there is none."""
+    tag = folder / TAG
+    with suppress(FileNotFoundError):
+        if not is_own_file(tag.lstat()):
+            raise CacheUnusableError(f"{tag} is not a file of this user: choose another folder for the cache")
+        return tag.read_bytes()
+    return b""
+
+
+def _refuse_in_use(tmp: Path) -> None:
+    for session in tmp.glob("*"):
+        with suppress(NotADirectoryError):  # not a session
+            lock = lock_if_free(session)
+            if lock is None:
+                raise CacheUnusableError(f"the cache {tmp.parent} is in use: unmount what uses it first")
+            os.close(lock)
+
+
+def _empty(folder: Path) -> None:
+    """Remove the files of a store in and below `folder`, following no link, then the folders that are empty."""
+    for parent, _folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            if _OWN_FILE.fullmatch(name):
+                Path(parent, name).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            Path(parent).rmdir()

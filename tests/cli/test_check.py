@@ -1,0 +1,61 @@
+"""`kheopsfs check`: what it says about each kind of token, and about this machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conftest import PATIENCE, Demo, Home
+from tests.cli.test_environment import UNSHARE, needs_namespace
+
+
+def row(text: str, title: str) -> str:
+    """What stands beside a title."""
+    lines = [line for line in text.splitlines() if line.split(" ")[0] == title]
+    assert len(lines) == 1, text
+    return lines[0].removeprefix(title).strip()
+
+
+def test_a_user_token(home: Home, demo: Demo, user_token: str) -> None:
+    outcome = home.run("check", demo.url, KHEOPS_TOKEN=user_token)
+    assert outcome.status == 0, outcome
+    assert row(outcome.out, "server") == f"http://{demo.host}/api"
+    assert row(outcome.out, "token").startswith("user token of ")
+    assert "albums" in row(outcome.out, "token")
+    assert "deleting included" in row(outcome.out, "may")
+    assert " days)" in row(outcome.out, "expires")
+    assert "version 3." in row(outcome.out, "FUSE")
+    assert "not there yet" in row(outcome.out, "cache")
+    assert user_token not in outcome.text
+    assert not (home.path / ".cache").exists(), "looking makes nothing"
+
+
+def test_a_cache_that_is_there(home: Home, demo: Demo, user_token: str, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "body").write_bytes(bytes(3 * 1024**2))
+    outcome = home.run("check", demo.url, "--cache-dir", cache, KHEOPS_TOKEN=user_token)
+    assert row(outcome.out, "cache") == f"{cache} (3 MiB used)"
+
+
+@needs_namespace
+def test_what_fails_does_not_hide_the_rest(home: Home, demo: Demo, user_token: str) -> None:
+    script = 'mount --bind /dev/null /dev/fuse && exec "$@"'
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", script, "sh", sys.executable, "-m", "kheopsfs", "check", demo.url],
+        env={**home.environment, "KHEOPS_TOKEN": user_token},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 8
+    assert "user token of" in row(done.stdout, "token")
+    assert "/dev/fuse" in done.stderr
+
+
+def test_of_several_failures_the_first_gives_the_status(home: Home, demo: Demo, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    outcome = home.run("check", demo.url, "--cache-dir", tmp_path / "file", KHEOPS_TOKEN="vc8CW0nJgEOiMcBDbLwG5K")
+    assert outcome.status == 6
+    assert "cache directory" in outcome.err
+    assert "works here" in row(outcome.out, "FUSE")

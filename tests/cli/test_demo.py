@@ -1,0 +1,158 @@
+"""`kheopsfs demo` and `kheopsfs serve-demo`: what they show, and that nothing stays."""
+
+import json
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pydicom.data
+import pytest
+
+from kheopsfs.mount.environment import mount_table
+from tests.cli.conftest import PATIENCE, Demo, Home, wait_until
+
+
+def traces() -> set[str]:
+    """What a demo could leave on this machine: mounts, folders."""
+    folders = {entry.name for entry in Path(tempfile.gettempdir()).glob("kheopsfs-demo-*")}
+    return folders | {str(entry.mountpoint) for entry in mount_table() if entry.is_ours}
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def test_once_shows_everything_and_leaves_nothing(home: Home) -> None:
+    before = traces()
+    outcome = home.run("demo", "--once")
+    assert outcome.status == 0, outcome
+    assert outcome.err == ""
+    for shown in ("README.txt", "inbox", "albums/", "studies", "thumbnails", "zip", "by-uid", ".dcm", "PatientName"):
+        assert shown.rstrip("/") in outcome.out
+    assert "Ctrl-C" not in outcome.out
+    assert traces() == before
+    assert home.notes == []
+    assert list(home.logs.iterdir()) == []
+
+
+def test_it_stays_until_ctrl_c(home: Home, mountpoint: Path) -> None:
+    before = traces()
+    with home.popen("demo", mountpoint) as command:
+        try:
+            assert command.stdout is not None
+            printed = []
+            while "Ctrl-C" not in (line := command.stdout.readline()):
+                assert line or command.poll() is None, command.communicate()
+                printed.append(line.strip())
+            paths = [Path(line) for line in printed if line.startswith(str(mountpoint))]
+            assert len(paths) > 4
+            assert all(path.exists() for path in paths), "every path that is named can be opened"
+            (server,) = set(descendants(command.pid))
+            command.send_signal(signal.SIGINT)
+            _, err = command.communicate(timeout=PATIENCE)
+        finally:
+            command.kill()
+    assert command.returncode == 0
+    assert "Traceback" not in err
+    wait_until(lambda: not Path(f"/proc/{server}").exists(), "the end of the server")
+    assert traces() == before
+    assert list(mountpoint.iterdir()) == []
+
+
+def test_it_ends_when_somebody_unmounts(home: Home, mountpoint: Path) -> None:
+    with home.popen("demo", mountpoint) as command:
+        try:
+            assert command.stdout is not None
+            while "Ctrl-C" not in command.stdout.readline():
+                assert command.poll() is None, command.communicate()
+            assert home.run("umount", mountpoint).status == 0
+            command.communicate(timeout=PATIENCE)
+        finally:
+            command.kill()
+    assert command.returncode == 0
+
+
+def test_serve_demo_prints_one_line_of_json(home: Home) -> None:
+    with home.popen("serve-demo", "--json") as server:
+        try:
+            assert server.stdout is not None
+            announcement = json.loads(server.stdout.readline())
+            port = int(announcement["url"].rstrip("/").rpartition(":")[2])
+            for token in announcement["tokens"]:
+                assert len(token["token"]) == 22
+                assert token["what"]
+            socket.create_connection(("127.0.0.1", port)).close()
+            server.send_signal(signal.SIGINT)
+            out, err = server.communicate(timeout=PATIENCE)
+        finally:
+            server.kill()
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_serve_demo_for_people(home: Home) -> None:
+    with home.popen("serve-demo") as server:
+        try:
+            assert server.stdout is not None
+            text = ""
+            while "Ctrl-C" not in text:
+                line = server.stdout.readline()
+                assert line, server.communicate()
+                text += line
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=PATIENCE)
+        finally:
+            server.kill()
+    assert "http://127.0.0.1:" in text
+    assert "user token" in text
+
+
+def test_a_port_that_is_taken(home: Home, demo: Demo) -> None:
+    outcome = home.run("serve-demo", "--port", demo.host.rpartition(":")[2])
+    assert outcome.status != 0
+    assert "Traceback" not in outcome.err
+    assert outcome.err
+
+
+def test_a_folder_without_dicom(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/notes.txt").write_text("no images here")
+    outcome = home.run("serve-demo", "--data", tmp_path / "data")
+    assert outcome.status != 0
+    assert "Traceback" not in outcome.err
+    assert str(tmp_path / "data") in outcome.err
+
+
+@pytest.fixture
+def own_files(tmp_path: Path) -> Path:
+    """A folder such as people have: nested, names of all sorts, something else among them."""
+    folder = tmp_path / "my images"
+    (folder / "deep/er").mkdir(parents=True)
+    for number, name in enumerate(("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm")):
+        source = Path(str(pydicom.data.get_testdata_file(name, download=False)))
+        (folder / ("deep/er" if number else "") / f"IM{number}").write_bytes(source.read_bytes())
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_files_of_ones_own_come_back_byte_for_byte(
+    home: Home, mountpoint: Path, own_files: Path, tmp_path: Path
+) -> None:
+    with home.popen("serve-demo", "--json", "--data", own_files) as server:
+        try:
+            assert server.stdout is not None
+            announcement = json.loads(server.stdout.readline())
+            token = announcement["tokens"][0]["token"]
+            assert home.run("mount", announcement["url"], mountpoint, KHEOPS_TOKEN=token).status == 0
+            subprocess.run(["cp", "-r", mountpoint / "studies", tmp_path / "copy"], check=True)
+            assert home.run("umount", mountpoint).status == 0
+        finally:
+            server.terminate()
+            server.wait()
+    copies = sorted(path.read_bytes() for path in (tmp_path / "copy").rglob("*.dcm"))
+    originals = sorted(path.read_bytes() for path in own_files.rglob("IM*"))
+    assert copies == originals
+    assert len(copies) == 3

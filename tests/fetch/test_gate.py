@@ -1,0 +1,186 @@
+"""The gate: turns, a dead token, a server that is down. The clock is trio's own test clock."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from kheopsfs.errors import ServerUnreachableError, TokenRefusedError
+from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, Gate, Priority
+from kheopsfs.kheops.tokens import TokenInfo
+
+pytestmark = pytest.mark.trio
+
+
+def info(subject: str = "someone") -> TokenInfo:
+    return TokenInfo(kind="user", subject=subject, scopes=frozenset({"user", "read"}), token_id="", album_id="")
+
+
+@dataclass
+class Server:
+    """What the gate needs of a client: introspection and the token file."""
+
+    answer: Any = field(default_factory=info)
+    asked: int = 0
+    new_token: bool = False
+
+    @property
+    def credentials(self) -> "Server":
+        return self
+
+    def reload(self) -> bool:
+        changed, self.new_token = self.new_token, False
+        return changed
+
+    async def introspect(self) -> TokenInfo:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def gate_to(server: Server, recheck: float = 60.0) -> Gate:
+    return Gate(server, info(), recheck=recheck)  # type: ignore[arg-type]
+
+
+async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: trio.Nursery) -> None:
+    gate = gate_to(Server())
+    order: list[str] = []
+    release = trio.Event()
+    active = most = 0
+
+    async def ask(name: str, priority: Priority) -> None:
+        nonlocal active, most
+        async with gate.request(priority):
+            active += 1
+            most = max(most, active)
+            order.append(name)
+            await release.wait()
+            active -= 1
+
+    async with trio.open_nursery() as asking:
+        for number in range(CONCURRENT_REQUESTS):
+            asking.start_soon(ask, f"first {number}", Priority.DEMANDED)
+        await trio.testing.wait_all_tasks_blocked()
+        for name, priority in (
+            ("guess 1", Priority.SPECULATIVE),
+            ("guess 2", Priority.SPECULATIVE),
+            ("demand 1", Priority.DEMANDED),
+            ("demand 2", Priority.DEMANDED),
+        ):
+            asking.start_soon(ask, name, priority)
+            await trio.testing.wait_all_tasks_blocked()
+        release.set()
+    assert most == CONCURRENT_REQUESTS
+    assert order[CONCURRENT_REQUESTS:] == ["demand 1", "demand 2", "guess 1", "guess 2"]
+
+
+async def test_who_gives_up_waiting_loses_no_turn_for_the_others(nursery: trio.Nursery) -> None:
+    gate = gate_to(Server())
+    release = trio.Event()
+
+    async def hold() -> None:
+        async with gate.request(Priority.DEMANDED):
+            await release.wait()
+
+    for _ in range(CONCURRENT_REQUESTS):
+        nursery.start_soon(hold)
+    await trio.testing.wait_all_tasks_blocked()
+    for _ in range(3):
+        with trio.move_on_after(0):
+            async with gate.request(Priority.DEMANDED):
+                raise AssertionError("there is no turn to have")
+    release.set()
+    await trio.testing.wait_all_tasks_blocked()
+    async with trio.open_nursery() as asking:
+        for _ in range(CONCURRENT_REQUESTS):
+            asking.start_soon(hold)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(asking.child_tasks) == 0
+
+
+async def test_one_failed_request_does_not_shut_the_gate_when_the_probe_finds_the_server(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    server = Server()
+    gate = gate_to(server)
+    nursery.start_soon(gate.watch)
+    with pytest.raises(ServerUnreachableError):
+        async with gate.request(Priority.DEMANDED):
+            raise ServerUnreachableError("reset")
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.asked == 1
+    assert not gate.server_down
+    async with gate.request(Priority.DEMANDED):
+        pass
+
+
+async def test_a_server_that_is_down_fails_at_once_and_comes_back(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(ServerUnreachableError("refused"))
+    gate = gate_to(server)
+    nursery.start_soon(gate.watch)
+    with pytest.raises(ServerUnreachableError):
+        async with gate.request(Priority.DEMANDED):
+            raise ServerUnreachableError("refused")
+    await trio.sleep(5)
+    assert gate.server_down
+    before = trio.current_time()
+    for _ in range(20):
+        with pytest.raises(ServerUnreachableError):
+            async with gate.request(Priority.DEMANDED):
+                raise AssertionError("no request while the server is down")
+    assert trio.current_time() == before
+    server.answer = info()
+    await trio.sleep(20)
+    assert not gate.server_down
+    async with gate.request(Priority.DEMANDED):
+        pass
+    assert caplog.text.count("cannot be reached") == 1
+    assert caplog.text.count("is back") == 1
+
+
+async def test_a_dead_token_shuts_everything_until_the_token_file_has_another(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(TokenRefusedError("the token is no longer valid"))
+    gate = gate_to(server, recheck=10)
+    deaths: list[float] = []
+    gate.on_dead = lambda: deaths.append(trio.current_time())
+    nursery.start_soon(gate.watch)
+    gate.admit()
+    await trio.sleep(11)
+    for _ in range(10):
+        with pytest.raises(TokenRefusedError):
+            gate.admit()
+    assert len(deaths) == 1
+    assert caplog.text.count("the token is refused") == 1
+    server.answer, server.new_token = info(), True
+    await trio.sleep(3)
+    gate.admit()
+
+
+async def test_a_token_of_somebody_else_is_not_taken_over(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    server = Server(TokenRefusedError("dead"))
+    gate = gate_to(server, recheck=10)
+    nursery.start_soon(gate.watch)
+    gate.admit()
+    await trio.sleep(11)
+    server.answer, server.new_token = info("somebody else"), True
+    await trio.sleep(5)
+    with pytest.raises(TokenRefusedError, match="another account"):
+        gate.admit()
+
+
+async def test_a_mount_that_nobody_uses_asks_nothing(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    server = Server()
+    nursery.start_soon(gate_to(server, recheck=10).watch)
+    await trio.sleep(1000)
+    assert server.asked == 0

@@ -1,0 +1,1 @@
+"""What tests through a real mount need: a demo server of their own and mounts of it, in processes of their own."""
