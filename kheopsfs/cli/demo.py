@@ -20,6 +20,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from kheopsfs.cli.console import out
+from kheopsfs.cli.options import mountpoint_argument
 from kheopsfs.config import settle
 from kheopsfs.errors import FUSEUnavailableError, KheopsfsError
 from kheopsfs.kheops.address import parse_address
@@ -52,10 +53,7 @@ class DemoServer:
 
 def demo(
     mountpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[MOUNTPOINT]", show_default=False, help="An empty directory. Without it, a temporary one is made."
-        ),
+        Path | None, mountpoint_argument("An empty directory. Without it, a temporary one is made.")
     ] = None,
     *,
     once: Annotated[bool, typer.Option("--once", help="Show what is there and end, instead of staying.")] = False,

@@ -7,18 +7,16 @@ import typer
 
 from kheopsfs.cli.access import gain_access
 from kheopsfs.cli.console import out
-from kheopsfs.cli.options import Auth, InsecureHttp, Target, TokenFile
+from kheopsfs.cli.options import Auth, InsecureHttp, Target, TokenFile, mountpoint_argument
 from kheopsfs.config import LogLevel, NamesStyle, SizesMode
 from kheopsfs.errors import FUSEUnavailableError
 from kheopsfs.mount import launch, stop
 from kheopsfs.mount.environment import check_mountpoint, fuse_problem
 
-Mountpoint = Annotated[Path, typer.Argument(metavar="MOUNTPOINT", show_default=False, help="An empty directory.")]
-
 
 def mount(
     url: Target,
-    mountpoint: Mountpoint,
+    mountpoint: Annotated[Path, mountpoint_argument("An empty directory.")],
     *,
     foreground: Annotated[
         bool, typer.Option("-f", "--foreground", help="Stay in front until Ctrl-C, and log to the terminal.")
@@ -90,9 +88,7 @@ def mount(
 
 
 def umount(
-    mountpoint: Annotated[
-        Path, typer.Argument(metavar="MOUNTPOINT", show_default=False, help="What was given to kheopsfs mount.")
-    ],
+    mountpoint: Annotated[Path, mountpoint_argument("What was given to kheopsfs mount.")],
 ) -> None:
     """Unmount, and wait until everything is gone; also if the process that served the mount is dead."""
     stop.stop(mountpoint)

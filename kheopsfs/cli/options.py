@@ -1,6 +1,7 @@
 """Options that several commands have, said once."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -26,3 +27,11 @@ Auth = Annotated[AuthName | None, typer.Option(show_default="bearer", help="How 
 InsecureHttp = Annotated[
     bool, typer.Option("--insecure-http", help="Accept http to another machine: anyone on the way can read the token.")
 ]
+
+
+def mountpoint_argument(meaning: str) -> Any:
+    """A directory that is, or is to be, a mountpoint.
+
+    Parsed here and not by typer, which looks at a path it parses: whoever serves a mount may never answer.
+    """
+    return typer.Argument(metavar="MOUNTPOINT", parser=Path, show_default=False, help=meaning)

@@ -10,6 +10,7 @@ from kheopsfs.demo.answers import Behaviour
 from kheopsfs.demo.control import Control
 from kheopsfs.demo.server import Announcement, serve
 from kheopsfs.demo.synthetic import SyntheticSpec
+from kheopsfs.errors import KheopsfsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keyfile=options.keyfile,
             wrap=Control if options.control else lambda kheops: kheops,
         )
-    except OSError as error:
+    except (KheopsfsError, OSError) as error:
         sys.stderr.write(f"The demo server cannot start: {error}\n")
         return 1
     return 0

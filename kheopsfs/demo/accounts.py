@@ -9,7 +9,6 @@ import hashlib
 import secrets
 import string
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,6 +67,11 @@ class Holdings:
     def __contains__(self, series: Series) -> bool:
         held = self.studies.get(series.StudyInstanceUID, set())
         return held is None or series.SeriesInstanceUID in held
+
+
+def shown(study: Study, holdings: list[Holdings]) -> list[Series]:
+    """The series of a study that any of the holdings has."""
+    return [series for series in study.series.values() if any(series in one for one in holdings)] if holdings else []
 
 
 @dataclass(eq=False)
@@ -197,23 +201,20 @@ class Principal:
 
     def series(self, study: Study | None, source: Source = None) -> list[Series]:
         """The series of a study that the source shows, each once."""
-        if study is None or (self.viewer is not None and study.StudyInstanceUID != self.viewer.StudyInstanceUID):
+        if study is None or not self._may_see(study.StudyInstanceUID):
             return []
-        holdings = [one for one in self.holdings(source) if study.StudyInstanceUID in one.studies]
-        return (
-            [series for series in study.series.values() if any(series in one for one in holdings)] if holdings else []
-        )
+        return shown(study, [one for one in self.holdings(source) if study.StudyInstanceUID in one.studies])
 
-    def studies(self, library: Library, source: Source = None) -> Iterator[Study]:
-        """The studies that the source shows, each once, in no particular order."""
-        reached = dict.fromkeys(uid for one in self.holdings(source) for uid in one.studies)
-        if self.viewer is not None:
-            reached = {uid: None for uid in reached if uid == self.viewer.StudyInstanceUID}
-        return (library.studies[uid] for uid in reached if uid in library.studies)
+    def reach(self, source: Source = None) -> dict[str, list[Holdings]]:
+        """Every study that the source shows, in no particular order, with the holdings that lead to it."""
+        reached: dict[str, list[Holdings]] = {}
+        for one in self.holdings(source):
+            for uid in one.studies:
+                reached.setdefault(uid, []).append(one)
+        return reached if self.viewer is None else {uid: ways for uid, ways in reached.items() if self._may_see(uid)}
 
-    def links(self, series: Series, source: Source = None) -> int:
-        """Through how many holdings the series is reached."""
-        return sum(series in one for one in self.holdings(source))
+    def _may_see(self, StudyInstanceUID: str) -> bool:
+        return self.viewer is None or self.viewer.StudyInstanceUID == StudyInstanceUID
 
 
 class Accounts:

@@ -6,12 +6,12 @@ no album. An album token sees a short form of its own album, even without the re
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from kheopsfs.demo.accounts import Album, Principal, Source, User
+from kheopsfs.demo.accounts import Album, Holdings, Principal, User, shown
 from kheopsfs.demo.answers import NO_CACHE, Answer, Call, ErrorAnswer, json_answer, json_error
 from kheopsfs.demo.credentials import for_authorization
-from kheopsfs.demo.library import Study
-from kheopsfs.demo.qido import number
+from kheopsfs.demo.listing import bad_parameter, page
 
 _SORTS = ["created_time", "last_event_time", "name", "number_of_users", "number_of_studies", "number_of_comments"]
 
@@ -21,16 +21,14 @@ _MEMBER_FLAGS = ["add_user", "download_series", "send_series", "delete_series", 
 def listing(call: Call) -> Answer:
     """`GET /api/albums`."""
     principal = _user(call)
-    limit, offset = number(call, "limit", least=1), number(call, "offset", least=0) or 0
     found = [album for album in principal.albums() if all(fits(album) for fits in _filters(call, principal))]
     name = call.query.get("sort", "-created_time")
     bare = name.removeprefix("-")
     if bare not in _SORTS:
-        raise ErrorAnswer(json_error(400, "Bad Query Parameter", "sort"))
+        raise bad_parameter("sort")
     rows = [_row(call, principal, album) for album in found]
     rows.sort(key=lambda row: (row[bare], row["album_id"]), reverse=name.startswith("-"))
-    page = rows[offset:] if limit is None else rows[offset : offset + limit]
-    return json_answer(page, headers=[("X-Total-Count", str(len(rows))), NO_CACHE])
+    return json_answer(page(call, rows), headers=[("X-Total-Count", str(len(rows))), NO_CACHE])
 
 
 def album(call: Call, album_id: str) -> Answer:
@@ -45,7 +43,15 @@ def album(call: Call, album_id: str) -> Answer:
         return json_answer(row, headers=[NO_CACHE])
     if with_users:
         return json_error(403, "Forbidden", "An album token may not see the users")
-    short = ["album_id", "name", "description", "modalities", "number_of_studies", "number_of_series", "number_of_instances"]
+    short = [
+        "album_id",
+        "name",
+        "description",
+        "modalities",
+        "number_of_studies",
+        "number_of_series",
+        "number_of_instances",
+    ]
     row = _row(call, principal, one)
     return json_answer({name: row[name] for name in short if name in row}, headers=[NO_CACHE])
 
@@ -54,9 +60,7 @@ def members(call: Call, album_id: str) -> Answer:
     """`GET /api/albums/{a}/users`."""
     one = call.album(_user(call), album_id)
     rows = _users(call, one)
-    offset, limit = number(call, "offset", least=0) or 0, number(call, "limit", least=1)
-    page = rows[offset:] if limit is None else rows[offset : offset + limit]
-    return json_answer(page, headers=[("X-Total-Count", str(len(rows))), NO_CACHE])
+    return json_answer(page(call, rows), headers=[("X-Total-Count", str(len(rows))), NO_CACHE])
 
 
 def events(call: Call, album_id: str) -> Answer:
@@ -75,7 +79,7 @@ def events(call: Call, album_id: str) -> Answer:
 def inbox(call: Call) -> Answer:
     """`GET /api/inboxinfo`."""
     principal = _user(call)
-    return json_answer(_counts(call, principal, "inbox"), headers=[NO_CACHE])
+    return json_answer(_counts(call, principal.token.owner.inbox), headers=[NO_CACHE])
 
 
 def comments(call: Call, StudyInstanceUID: str) -> Answer:
@@ -98,7 +102,7 @@ def _filters(call: Call, principal: Principal) -> Iterable[Callable[[Album], boo
         pattern = re.compile(".*".join(map(re.escape, name.split("*"))), re.IGNORECASE | re.DOTALL)
         yield lambda album: pattern.fullmatch(album.name) is not None
     if modality := call.query.get("modality"):
-        yield lambda album: modality.upper() in _modalities(_held(call, principal, album), principal, album)
+        yield lambda album: modality.upper() in _counts(call, album.holdings)["modalities"]
     if call.query.get("favorite") == "true":
         yield lambda album: principal.token.owner.sub in album.favorite_of
     for member in ("created_time", "last_event_time"):
@@ -109,7 +113,7 @@ def _filters(call: Call, principal: Principal) -> Iterable[Callable[[Album], boo
 def _time_filter(member: str, wanted: str) -> Callable[[Album], bool]:
     first, dash, last = wanted.partition("-")
     if not re.fullmatch(r"\d{8}|\d{8}-(\d{8})?|-\d{8}", wanted):
-        raise ErrorAnswer(json_error(400, "Bad Query Parameter", member))
+        raise bad_parameter(member)
     low, high = (first, last or "99999999") if dash else (first, first)
 
     def fits(album: Album) -> bool:
@@ -119,35 +123,36 @@ def _time_filter(member: str, wanted: str) -> Callable[[Album], bool]:
     return fits
 
 
-def _held(call: Call, principal: Principal, source: Source) -> list[Study]:
-    return list(principal.studies(call.library, source))
+def _counts(call: Call, holdings: Holdings) -> dict[str, Any]:
+    """What an inbox or album holds, each series counted once."""
+    kept: dict[Holdings, dict[str, Any]] = call.library.kept.setdefault("counts", {})
+    if holdings not in kept:
+        studies = [call.library.studies[uid] for uid in holdings.studies if uid in call.library.studies]
+        modalities: set[str] = set()
+        series = instances = 0
+        for one in (one for study in studies for one in shown(study, [holdings])):
+            modalities.add(one.modality)
+            series += 1
+            instances += one.counted
+        kept[holdings] = {
+            "modalities": sorted(modalities - {""}),
+            "number_of_studies": len(studies),
+            "number_of_series": series,
+            "number_of_instances": instances,
+        }
+    return kept[holdings]
 
 
-def _modalities(studies: Iterable[Study], principal: Principal, source: Source) -> list[str]:
-    return sorted({one.modality for study in studies for one in principal.series(study, source) if one.modality})
-
-
-def _counts(call: Call, principal: Principal, source: Source) -> dict[str, object]:
-    studies = _held(call, principal, source)
-    held = [one for study in studies for one in principal.series(study, source)]
-    return {
-        "modalities": _modalities(studies, principal, source),
-        "number_of_studies": len(studies),
-        "number_of_series": len(held),
-        "number_of_instances": sum(one.counted for one in held),
-    }
-
-
-def _row(call: Call, principal: Principal, album: Album) -> dict[str, object]:
+def _row(call: Call, principal: Principal, album: Album) -> dict[str, Any]:
     sub = principal.token.owner.sub
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "album_id": album.album_id,
         "name": album.name,
         "created_time": album.created_time,
         "last_event_time": album.last_event_time,
         "number_of_users": len(album.members),
         "number_of_comments": album.comments,
-        **_counts(call, principal, album),
+        **_counts(call, album.holdings),
         **{flag: album.flags.get(flag, False) for flag in _MEMBER_FLAGS},
         "is_favorite": sub in album.favorite_of,
         "notification_new_series": True,

@@ -50,7 +50,7 @@ class Kheops:
     async def _answer(self, request: Request, plan: Plan) -> Answer:
         body = await _body(request) if request.method == "POST" else b""
         headers = MutableHeaders(raw=list(request.scope["headers"]))
-        path, api = request.url.path, f"{request.url.scheme}://{request.url.netloc}/api"
+        path, api = request.scope["path"], f"{request.url.scheme}://{request.url.netloc}/api"
         if link := routing.link(path):
             path, api = link.path, f"{api}/link/{link.token}"
             headers["authorization"] = f"Bearer {link.token}"
@@ -80,7 +80,7 @@ class Kheops:
 
 def secret_of(request: Request) -> str | None:
     """The token that a request presents, in whatever way."""
-    if link := routing.link(request.url.path):
+    if link := routing.link(request.scope["path"]):
         return link.token
     try:
         return presented(request.headers.get("authorization"))[1]
@@ -90,7 +90,7 @@ def secret_of(request: Request) -> str | None:
 
 def _target(request: Request) -> str:
     query = request.url.query
-    return f"{request.url.path}?{query}" if query else request.url.path
+    return f"{request.scope['path']}?{query}" if query else str(request.scope["path"])
 
 
 async def _body(request: Request) -> bytes:

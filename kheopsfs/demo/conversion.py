@@ -81,7 +81,10 @@ def _swap(dataset: Dataset) -> None:
         dataset.PixelData = np.frombuffer(dataset.PixelData, f">u{width}").astype(f"<u{width}").tobytes()
 
 
-def element_bytes(instance: Instance, keyword: str) -> bytes:
+PIXEL_DATA, ENCAPSULATED_DOCUMENT = "7FE00010", "00420011"
+
+
+def element_bytes(instance: Instance, tag: str) -> bytes:
     """The raw value of one element, pixel data decompressed.
 
     Raises:
@@ -89,7 +92,7 @@ def element_bytes(instance: Instance, keyword: str) -> bytes:
     """
     _, body = decompressed(instance)
     with body.open() as file:
-        value = pydicom.dcmread(file, specific_tags=[keyword]).get(keyword)
-    if not isinstance(value, bytes):
-        raise KeyError(keyword)
-    return value
+        element = pydicom.dcmread(file, specific_tags=[int(tag, 16)]).get(int(tag, 16))
+    if element is None or not isinstance(element.value, bytes):
+        raise KeyError(tag)
+    return element.value

@@ -6,6 +6,7 @@ record is encoded once with zeros to learn its length, and once more when all pl
 
 import io
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -16,6 +17,17 @@ from kheopsfs.demo.library import Instance, Series, Study
 
 _ITEM_HEADER = 8
 """Bytes of tag and length in front of an item's value."""
+
+
+_KINDS = {
+    "1.2.840.10008.5.1.4.1.1.88.": "SR DOCUMENT",
+    "1.2.840.10008.5.1.4.1.1.104.": "ENCAP DOC",
+    "1.2.840.10008.5.1.4.1.1.9.": "WAVEFORM",
+    "1.2.840.10008.5.1.4.1.1.481.2": "RT DOSE",
+    "1.2.840.10008.5.1.4.1.1.481.3": "RT STRUCTURE SET",
+    "1.2.840.10008.5.1.4.1.1.481.5": "RT PLAN",
+}
+"""Directory record types by the beginning of the SOP class; IMAGE for what else has pixels."""
 
 
 @dataclass
@@ -84,9 +96,13 @@ def _series(series: Series) -> Dataset:
 
 
 def _instance(instance: Instance, name: str) -> Dataset:
-    dataset = _record("IMAGE" if instance.frames else "PRIVATE")
+    sop_class = instance.text("00080016")
+    kind = next((kind for start, kind in _KINDS.items() if sop_class.startswith(start)), None)
+    dataset = _record(kind or ("IMAGE" if instance.frames else "PRIVATE"))
+    if dataset.DirectoryRecordType == "PRIVATE":
+        dataset.PrivateRecordUID = sop_class
     dataset.ReferencedFileID = name.split("/")
-    dataset.ReferencedSOPClassUIDInFile = instance.text("00080016")
+    dataset.ReferencedSOPClassUIDInFile = sop_class
     dataset.ReferencedSOPInstanceUIDInFile = instance.SOPInstanceUID
     dataset.ReferencedTransferSyntaxUIDInFile = instance.TransferSyntaxUID
     dataset.InstanceNumber = instance.text("00200013")
@@ -102,7 +118,7 @@ def _flatten(records: list[_Record]) -> list[_Record]:
 
 
 def _link(records: list[_Record]) -> None:
-    for record, following in zip(records, records[1:], strict=False):
+    for record, following in pairwise(records):
         record.dataset.OffsetOfTheNextDirectoryRecord = following.position
     for record in records:
         if record.children:

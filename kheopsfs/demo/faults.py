@@ -35,7 +35,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = frozenset(
-    ["delay", "status", "html", "body", "content_type", "gzip", "cut", "reset", "stall", "trickle", "revoke", "upstream", "partial", "wrong_instance", "duplicate", "junk", "part_length"]
+    [
+        "delay",
+        "status",
+        "html",
+        "body",
+        "content_type",
+        "gzip",
+        "cut",
+        "reset",
+        "stall",
+        "trickle",
+        "revoke",
+        "upstream",
+        "partial",
+        "wrong_instance",
+        "duplicate",
+        "junk",
+        "part_length",
+    ]
 )
 
 

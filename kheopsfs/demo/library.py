@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
@@ -119,12 +120,12 @@ class Library:
 
     def __init__(self) -> None:
         self.studies: dict[str, Study] = {}
-        self.searches: dict[object, list[Study]] = {}
-        """Sorted study searches, kept between the pages of one search."""
+        self.kept: dict[object, Any] = {}
+        """What was worked out about all studies and is true until something changes."""
 
     def changed(self) -> None:
         """Anything at all has changed, be it only who may see what: forget what was found before."""
-        self.searches.clear()
+        self.kept.clear()
 
     def add(self, body: Body) -> Instance | None:
         """File one instance under the study and the series that it names.

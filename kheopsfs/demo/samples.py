@@ -93,7 +93,7 @@ _SHIPPED: tuple[tuple[SeriesCard, tuple[str, ...]], ...] = (
     (SeriesCard(HEART, "ECG", 1, "rest"), ("waveform_ecg.dcm",)),
     (SeriesCard(HEART, "SR", 2, "measurements"), ("test-SR.dcm",)),
     (SeriesCard(SLASHES, "MR", 1, "ax T1/T2 <fat> sat."), ("examples_overlay.dcm",)),
-    (SeriesCard(UNDATED, "CT", 1, "CON"), ("CT_small.dcm",)),
+    (SeriesCard(UNDATED, "", 1, "CON"), ("CT_small.dcm",)),
 )
 
 _ODD: tuple[tuple[SeriesCard, str, int | None], ...] = (

@@ -5,6 +5,7 @@ still being streamed or held back by a fault. It logs no requests: their address
 """
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -57,7 +58,16 @@ class Announcement:
 
 
 class _Server(uvicorn.Server):
-    """Stops at the first signal without waiting for anybody."""
+    """Says when it is up, and stops at the first signal without waiting for anybody."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Report once connections are accepted and signals are ours."""
+        await super().startup(sockets)
+        self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave now."""
@@ -82,6 +92,7 @@ class Server:
 
     Args:
         app: what it serves.
+        ready: called once, as soon as connections are accepted and signals end the server properly.
         port: of the loopback interface; 0 for any free one.
         certfile: PEM certificate chain for TLS; plain HTTP without.
         keyfile: PEM key of it.
@@ -91,7 +102,13 @@ class Server:
     """
 
     def __init__(
-        self, app: ASGIApp, *, port: int = 0, certfile: Path | None = None, keyfile: Path | None = None
+        self,
+        app: ASGIApp,
+        ready: Callable[[], None],
+        *,
+        port: int = 0,
+        certfile: Path | None = None,
+        keyfile: Path | None = None,
     ) -> None:
         self._socket = _listen(port)
         scheme = "https" if certfile else "http"
@@ -110,7 +127,7 @@ class Server:
             ssl_keyfile=keyfile,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # clients that leave are no news here
-        self._server = _Server(config)
+        self._server = _Server(config, ready)
 
     def run(self) -> None:
         """Serve until `stop` or, in the main thread, a signal."""
@@ -166,8 +183,12 @@ def serve(
         OSError: the port is taken.
     """
     kheops = Kheops(world.library, world.accounts, behaviour)
-    server = Server(wrap(kheops), port=port, certfile=certfile, keyfile=keyfile)
-    announce(announcement(server.url, world.accounts))
+
+    def ready() -> None:
+        announce(announcement(server.url, world.accounts))
+
+    server = Server(wrap(kheops), ready, port=port, certfile=certfile, keyfile=keyfile)
+    gc.freeze()  # the library stays for good; looking through 100 000 studies for garbage doubles the cost of a list
     with lenient():
         server.run()
 
@@ -181,6 +202,7 @@ def run(port: int = 0, data: Path | None = None, announce: Callable[[Announcemen
         announce: called once, as soon as connections are accepted.
 
     Raises:
+        KheopsfsError: there is no DICOM file in the folder.
         OSError: the folder cannot be read, or the port is taken.
     """
     serve(worlds.of_samples() if data is None else worlds.of_folder(data), announce, port=port)

@@ -1,13 +1,13 @@
 """The services behind nginx and their resources (Jersey's part: 404 for no resource, 405 for no such method).
 
-Everything that writes is refused: the demo server is for clients that only read.
+What would write is answered 501: the demo server is for clients that only read.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kheopsfs.demo import albums, qido, tokens, wado, wadouri, zipper
+from kheopsfs.demo import albums, qido, studies, tokens, wado, wadouri, zipper
 from kheopsfs.demo.answers import HTML, Answer, Call, ErrorAnswer, nginx, tomcat
 from kheopsfs.demo.routing import Destination
 
@@ -42,9 +42,17 @@ def _post(path: str, handler: Callable[..., Answer]) -> _Resource:
     return _Resource(re.compile(path), "POST", handler)
 
 
+def _refuses(methods: str, path: str) -> tuple[_Resource, ...]:
+    return tuple(_Resource(re.compile(path), method, _refusal) for method in methods.split())
+
+
+def _refusal(_: Call, *__: str) -> Answer:
+    return tomcat(501)
+
+
 _RESOURCES: dict[Destination, tuple[_Resource, ...]] = {
     Destination.AUTHORIZATION: (
-        _get("/api/studies", qido.studies),
+        _get("/api/studies", studies.studies),
         _get(f"{_STUDY}/series", qido.series),
         _get(f"{_STUDY}/metadata", wado.study_metadata),
         _get(f"{_STUDY}/comments", albums.comments),
@@ -58,9 +66,15 @@ _RESOURCES: dict[Destination, tuple[_Resource, ...]] = {
         _get("/api/capabilities/([A-Za-z0-9]+)", tokens.capability),
         _post("/api/token", tokens.exchange),
         _post("/api/token/introspect", tokens.introspect),
+        *_refuses("PUT DELETE", f"{_STUDY}(?:/series/[0-9.]+)?(?:/(?:albums|users)/[^/]+|/favorites)?"),
+        *_refuses("POST", f"{_STUDY}/(?:comments|fetch)"),
+        *_refuses("POST", "/api/(?:albums|capabilities)"),
+        *_refuses("PATCH DELETE", "/api/albums/([A-Za-z0-9]+)"),
+        *_refuses("PUT DELETE", "/api/albums/([A-Za-z0-9]+)/(?:favorites|users/[^/]+)"),
     ),
     Destination.PROXY: (
         _get("/api/wado", wadouri.wado),
+        *_refuses("POST", f"/api/studies|{_STUDY}"),
         _get(_STUDY, wado.study),
         _get(f"{_STUDY}/instances", qido.study_instances),
         _get(_SERIES, wado.series),
@@ -118,4 +132,4 @@ def _resource(destination: Destination, call: Call) -> Answer:
                 return error.answer
     if matching:
         return tomcat(405)
-    return tomcat(501) if call.method in _WRITES else tomcat(404)
+    return tomcat(405) if call.method in _WRITES else tomcat(404)

@@ -163,7 +163,7 @@ def _series(kind: int, study: int) -> Series:
 def _file(series: Series, header: "_Header", number: int, body: Body) -> None:
     uid = f"{series.SeriesInstanceUID}.{_INSTANCE_BASE + number}"
     attributes = header.attributes | {"00080018": (uid,), "00200013": (str(number),)}
-    series.instances[uid] = Instance(uid, ExplicitVRLittleEndian, attributes, body)
+    series.instances[uid] = Instance(uid, str(ExplicitVRLittleEndian), attributes, body)
     series.counted += 1
 
 
@@ -182,7 +182,7 @@ class _Header:
         self._template = buffer.getvalue() + b"\xe0\x7f\x10\x00OW\x00\x00" + self.pixel_bytes.to_bytes(4, "little")
         self._places = [match.span(1) for match in map(self._search, (self._NUMBER, self._Z))]
         self.attributes: Attributes = {
-            "00080016": (sop_class,),
+            "00080016": (str(sop_class),),
             "00280002": ("1",),
             "00280010": (str(size),),
             "00280011": (str(size),),

@@ -110,10 +110,9 @@ class Connection:
         async for piece in self._paced(body):
             if self._transport is not None and self._transport.is_closing():
                 raise ConnectionAbortedError
-            if self._head:
-                await asyncio.sleep(0)
-            else:
+            if not self._head:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)  # a client that reads as fast as we write must not keep the others waiting
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _paced(self, body: Iterator[Bytes]) -> AsyncIterator[Bytes]:

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from kheopsfs.demo import metadata, multipart, rendering, zipper
 from kheopsfs.demo.accept import MediaRange, parse
 from kheopsfs.demo.accounts import Principal
-from kheopsfs.demo.answers import DICOM_JSON, NO_CACHE, Answer, Call, ErrorAnswer, UpstreamError, pacs_error, tomcat
+from kheopsfs.demo.answers import NO_CACHE, Answer, Call, ErrorAnswer, UpstreamError, pacs_error, tomcat
 from kheopsfs.demo.bodies import MemoryBody
-from kheopsfs.demo.conversion import as_asked, element_bytes
+from kheopsfs.demo.conversion import PIXEL_DATA, as_asked, element_bytes
 from kheopsfs.demo.credentials import for_authorization, for_proxy
 from kheopsfs.demo.delivery import Part, parts
-from kheopsfs.demo.elements import tag
 from kheopsfs.demo.library import Instance, Series
+from kheopsfs.demo.listing import media_type, require_read
 from kheopsfs.demo.pacs import shuffled
-from kheopsfs.demo.qido import accessible, list_media_type, require_read, source_series
+from kheopsfs.demo.qido import accessible, source_series
 
 DICOM = "application/dicom"
 OCTETS = "application/octet-stream"
@@ -105,7 +105,7 @@ def frame(call: Call, StudyInstanceUID: str, SeriesInstanceUID: str, SOPInstance
         return pacs_error(406, "Not acceptable")
     if not 1 <= int(number) <= found.frames:
         return pacs_error(404, "No such frame")
-    pixels = element_bytes(found, "PixelData")
+    pixels = element_bytes(found, PIXEL_DATA)
     length = len(pixels) // found.frames
     body = MemoryBody(pixels[(int(number) - 1) * length : int(number) * length])
     return _no_cache(multipart.answer(iter([Part(OCTETS, body)]), OCTETS, call.plan))
@@ -115,8 +115,8 @@ def bulkdata(call: Call, StudyInstanceUID: str, SeriesInstanceUID: str, SOPInsta
     """`GET …/instances/{i}/bulkdata/{path}`: one value of the data set's top level."""
     found = _instance(call, StudyInstanceUID, SeriesInstanceUID, SOPInstanceUID)
     try:
-        body = MemoryBody(element_bytes(found, _keyword(path)))
-    except KeyError:
+        body = MemoryBody(element_bytes(found, path))
+    except (KeyError, ValueError):  # not there, or below the top level
         return pacs_error(404, "No such bulk data")
     return _no_cache(multipart.answer(iter([Part(OCTETS, body)]), OCTETS, call.plan))
 
@@ -188,13 +188,13 @@ def _dicom_part(syntax: str | None) -> Callable[[Instance], Part]:
 
 def _pixel_part(one: Instance) -> Part:
     try:
-        return Part(OCTETS, MemoryBody(element_bytes(one, "PixelData")))
+        return Part(OCTETS, MemoryBody(element_bytes(one, PIXEL_DATA)))
     except KeyError:
         return Part(OCTETS, MemoryBody(b""))
 
 
 def _metadata(call: Call, visible: list[Series], root: str) -> Answer:
-    media_type = list_media_type(call)
+    as_type = media_type(call)
 
     def listed() -> Iterator[tuple[Instance, str]]:
         for one in visible:
@@ -202,9 +202,9 @@ def _metadata(call: Call, visible: list[Series], root: str) -> Answer:
             for found in shuffled(call, one):
                 yield found, f"{place}/{found.SOPInstanceUID}"
 
-    if media_type == DICOM_JSON and not any(one.instances for one in visible):
+    if not any(one.instances for one in visible):
         return pacs_error(404, "No matches")
-    return Answer(200, media_type, metadata.array(listed(), numbers=call.behaviour.numbers), [NO_CACHE])
+    return Answer(200, as_type, metadata.array(listed(), numbers=call.behaviour.numbers), [NO_CACHE])
 
 
 def _thumbnail(call: Call, found: Instance, number: int) -> Answer:
@@ -236,12 +236,6 @@ def _viewport(call: Call) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
         raise ErrorAnswer(pacs_error(400, "viewport"))
     return int(parts[0]), int(parts[1])
-
-
-def _keyword(path: str) -> str:
-    if tag(path) is None:
-        raise KeyError(path)
-    return path
 
 
 def _no_cache(answer: Answer) -> Answer:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from kheopsfs.demo import rendering
 from kheopsfs.demo.answers import HTML, NO_CACHE, Answer, Call, ErrorAnswer, pacs_error, tomcat
 from kheopsfs.demo.bodies import Bytes
-from kheopsfs.demo.conversion import as_asked, element_bytes
+from kheopsfs.demo.conversion import ENCAPSULATED_DOCUMENT, as_asked, element_bytes
 from kheopsfs.demo.credentials import for_proxy
 from kheopsfs.demo.delivery import Part, cut, failure, parts
 from kheopsfs.demo.library import Instance
@@ -19,7 +19,19 @@ from kheopsfs.demo.wado import middle
 
 DICOM, JPEG, PNG, PDF = "application/dicom", "image/jpeg", "image/png", "application/pdf"
 
-_ONLY_FOR_PICTURES = ["rows", "columns", "frameNumber", "imageQuality", "windowCenter", "windowWidth", "region", "annotation"]
+_ONLY_FOR_PICTURES = [
+    "rows",
+    "columns",
+    "frameNumber",
+    "imageQuality",
+    "windowCenter",
+    "windowWidth",
+    "region",
+    "annotation",
+]
+
+DEFAULT_QUALITY = 90
+"""JPEG quality, 1 to 100, when a request names none."""
 
 _SR = "1.2.840.10008.5.1.4.1.1.88."
 _ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
@@ -71,25 +83,28 @@ def _dicom(call: Call, found: Instance) -> Answer:
 
 def _other(call: Call, found: Instance, wanted: str) -> Answer:
     if wanted == PDF and found.text("00080016") == _ENCAPSULATED_PDF:
-        return Answer(200, PDF, element_bytes(found, "EncapsulatedDocument"))
+        return Answer(200, PDF, element_bytes(found, ENCAPSULATED_DOCUMENT))
     if wanted == "text/html" and found.text("00080016").startswith(_SR):
         return Answer(200, HTML, f"<html><body>{html.escape(found.SOPInstanceUID)}</body></html>".encode())
     if wanted not in (JPEG, PNG) or not rendering.is_image(found):
         return pacs_error(406, "Not renderable")
+    return _picture(call, found, "JPEG" if wanted == JPEG else "PNG")
+
+
+def _picture(call: Call, found: Instance, kind: rendering.Format) -> Answer:
     number = _number(call, "frameNumber")
     if number is None and found.frames > 1:
         return pacs_error(406, "A multi-frame image needs a frameNumber")
     if (number or 1) > found.frames:
         return pacs_error(404, "No such frame")
-    size = _number(call, "columns"), _number(call, "rows")
+    size, window = (_number(call, "columns"), _number(call, "rows")), _window(call)
+    quality = _number(call, "imageQuality") or DEFAULT_QUALITY
     try:
-        image = rendering.picture(found, number or 1, size, _window(call))
-        body = rendering.encode(image, "JPEG" if wanted == JPEG else "PNG", _number(call, "imageQuality") or 90)
-    except ErrorAnswer:
-        raise
+        image = rendering.picture(found, number or 1, size, window)
+        body = rendering.encode(image, kind, quality)
     except Exception:
         return tomcat(502)
-    return Answer(200, wanted, body)
+    return Answer(200, f"image/{kind.lower()}", body)
 
 
 def _number(call: Call, name: str) -> int | None:

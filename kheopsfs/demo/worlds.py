@@ -11,6 +11,7 @@ from kheopsfs.demo.accounts import Accounts, Token
 from kheopsfs.demo.elements import lenient
 from kheopsfs.demo.library import Library
 from kheopsfs.demo.synthetic import SyntheticSpec
+from kheopsfs.errors import KheopsfsError
 
 
 @dataclass
@@ -31,10 +32,13 @@ def of_folder(folder: Path) -> World:
     """Everything below a folder: in the inbox of one user, and in one album.
 
     Raises:
+        KheopsfsError: there is no DICOM file.
         OSError: the folder cannot be read.
     """
     with lenient():
         found = library.from_folder(folder)
+    if not found.studies:
+        raise KheopsfsError(f"There is no DICOM file below {folder}.")
     return _plain(found, folder.resolve().name or "data", albums=0)
 
 

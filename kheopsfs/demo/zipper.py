@@ -124,11 +124,10 @@ class _Sink:
         self._waiting.append(bytes(data))
         return len(data)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """There is no way back."""
-        raise OSError("not seekable")
-
     def flush(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
         """Nothing to do."""
 
     def take(self) -> bytes:

@@ -21,12 +21,11 @@ from kheopsfs.fetch.catalogue import Catalogue
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
-from kheopsfs.fetch.sizes import Sizes
-from kheopsfs.fetch.spool import Spool
+from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance, InstancesQuery
 from kheopsfs.kheops.retrieve import InstanceBytes, InstanceProven, instances
-from kheopsfs.store import Body, Store
+from kheopsfs.store import Body
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +60,18 @@ class Instances:
     def __init__(
         self,
         gate: Gate,
-        store: Store,
-        sizes: Sizes,
+        intake: Intake,
         catalogue: Catalogue,
-        nursery: trio.Nursery,
         *,
         key: Callable[[Content], str],
     ) -> None:
         self._gate = gate
-        self._store = store
-        self._sizes = sizes
+        self._intake = intake
         self._catalogue = catalogue
         self._key = key
         self._accesses: OrderedDict[str, _Access] = OrderedDict()
-        self._alone: Joined[str, Body] = Joined(nursery, take=Body.dup, dispose=Body.close)
-        self._streams: Joined[str, None] = Joined(nursery)
+        self._alone: Joined[str, Body] = Joined(intake.nursery, take=Body.dup, dispose=Body.close)
+        self._streams: Joined[str, None] = Joined(intake.nursery)
 
     async def open(self, instance: Instance, *, with_siblings: bool = False) -> Body:
         """The whole instance, from wherever it comes first.
@@ -93,7 +89,7 @@ class Instances:
         for attempt in range(1, ATTEMPTS + 1):
             if access.stream is not None:
                 access.stream.touch()
-            if (body := await trio.to_thread.run_sync(self._store.bodies.open, key)) is not None:
+            if (body := await trio.to_thread.run_sync(self._intake.store.bodies.open, key)) is not None:
                 return body
             access.miss(instance.SOPInstanceUID)
             try:
@@ -136,7 +132,7 @@ class Instances:
             return
         siblings = (row for row in listing.rows if isinstance(row, Instance))
         stream = access.stream = SeriesStream(
-            self._store, self._sizes, {sibling.SOPInstanceUID: self._key(InstanceFile(sibling)) for sibling in siblings}
+            self._intake, {sibling.SOPInstanceUID: self._key(InstanceFile(sibling)) for sibling in siblings}
         )
 
         async def run() -> None:
@@ -148,23 +144,19 @@ class Instances:
         self._streams.start(instance.SeriesInstanceUID, run)
 
     async def _retrieve_alone(self, instance: Instance) -> Body:
-        body: Body | None = None
-        with Spool(self._store, self._sizes) as spool:
-            async with (
-                self._gate.request(Priority.DEMANDED) as client,
-                instances(
-                    client, instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID
-                ) as events,
-            ):
-                async for event in events:
-                    match event:
-                        case InstanceBytes(data=data):
-                            await spool.write(data)
-                        case InstanceProven():
-                            body = await spool.commit(self._key(InstanceFile(instance)))
-        if body is None:
-            raise BadAnswerError("the server's answer held no instance")
-        return body
+        bodies: list[Body] = []
+        async with (
+            self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
+            self._gate.request(Priority.DEMANDED) as client,
+            instances(client, instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID) as events,
+        ):
+            async for event in events:
+                match event:
+                    case InstanceBytes(data=data):
+                        await spool.write(data)
+                    case InstanceProven():
+                        spool.commit(self._key(InstanceFile(instance)))
+        return bodies[0]
 
     def _access(self, SeriesInstanceUID: str) -> _Access:
         access = self._accesses.setdefault(SeriesInstanceUID, _Access())

@@ -20,6 +20,7 @@ from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.instances import Instances
 from kheopsfs.fetch.renditions import Renditions
 from kheopsfs.fetch.sizes import Sizes, bound
+from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import EVERYTHING, InstancesQuery, Query, SeriesQuery
@@ -60,9 +61,9 @@ class Library:
         listings = _digest(f"{account}\0{info.kind}\0{info.album_id}")
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)
         self._sizes = Sizes(store)
-        parts = (self._gate, store, self._sizes, self._catalogue, nursery)
-        self._instances = Instances(*parts, key=self._key)
-        self._renditions = Renditions(*parts, key=self._key)
+        intake = Intake(store, self._sizes, nursery)
+        self._instances = Instances(self._gate, intake, self._catalogue, key=self._key)
+        self._renditions = Renditions(self._gate, intake, self._catalogue, key=self._key)
 
     @classmethod
     @asynccontextmanager

@@ -19,13 +19,12 @@ from kheopsfs.errors import BadAnswerError, NotFoundError
 from kheopsfs.fetch.catalogue import Catalogue
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
-from kheopsfs.fetch.sizes import Sizes
-from kheopsfs.fetch.spool import Spool
+from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.completeness import check_zip
 from kheopsfs.kheops.contents import Content, InstanceThumbnail, SeriesThumbnail, StudyZip
 from kheopsfs.kheops.records import Instance, InstancesQuery, Series, SeriesQuery
 from kheopsfs.kheops.retrieve import jpeg, study_zip, zip_token_needed
-from kheopsfs.store import Body, Store
+from kheopsfs.store import Body
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +40,16 @@ class Renditions:
     def __init__(
         self,
         gate: Gate,
-        store: Store,
-        sizes: Sizes,
+        intake: Intake,
         catalogue: Catalogue,
-        nursery: trio.Nursery,
         *,
         key: Callable[[Content], str],
     ) -> None:
         self._gate = gate
-        self._store = store
-        self._sizes = sizes
+        self._intake = intake
         self._catalogue = catalogue
         self._key = key
-        self._flights: Joined[str, Body] = Joined(nursery, take=Body.dup, dispose=Body.close)
+        self._flights: Joined[str, Body] = Joined(intake.nursery, take=Body.dup, dispose=Body.close)
 
     async def open(self, rendition: Rendition) -> Body:
         """The whole rendition, kept or made now.
@@ -64,7 +60,7 @@ class Renditions:
             BadAnswerError, DiskFullError.
         """
         key = self._key(rendition)
-        if (body := await trio.to_thread.run_sync(self._store.bodies.open, key)) is not None:
+        if (body := await trio.to_thread.run_sync(self._intake.store.bodies.open, key)) is not None:
             return body
         return await self._flights.get(key, lambda: self._make(rendition, key))
 
@@ -76,9 +72,11 @@ class Renditions:
                 data = await _insist(lambda: self._jpeg(instance, instance.SOPInstanceUID))
             case SeriesThumbnail(series):
                 data = await self._series_jpeg(series)
-        with Spool(self._store, self._sizes) as spool:
+        bodies: list[Body] = []
+        async with self._intake.spooling(lambda _key, body: bodies.append(body)) as spool:
             await spool.write(data)
-            return await spool.commit(key)
+            spool.commit(key)
+        return bodies[0]
 
     async def _jpeg(self, of: Series | Instance, SOPInstanceUID: str | None) -> bytes:
         async with self._gate.request(Priority.DEMANDED) as client:
@@ -102,15 +100,19 @@ class Renditions:
         listing = await self._catalogue.refresh(SeriesQuery(rendition.source, StudyInstanceUID))
         counts = [row.attributes().get("NumberOfSeriesRelatedInstances", "") for row in listing.rows]
         expected = sum(map(int, counts)) if all(count.isdecimal() for count in counts) else None
-        with Spool(self._store, self._sizes) as spool:
-            async with self._gate.request(Priority.DEMANDED) as client:
-                token = None
-                if zip_token_needed(self._gate.info, rendition.source):
-                    token = await client.viewer_token(StudyInstanceUID, rendition.source)
-                async with study_zip(client, StudyInstanceUID, token) as pieces:
-                    async for piece in pieces:
-                        await spool.write(piece)
-            return await spool.commit(key, lambda file: check_zip(file, expected))
+        bodies: list[Body] = []
+        async with (
+            self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
+            self._gate.request(Priority.DEMANDED) as client,
+        ):
+            token = None
+            if zip_token_needed(self._gate.info, rendition.source):
+                token = await client.viewer_token(StudyInstanceUID, rendition.source)
+            async with study_zip(client, StudyInstanceUID, token) as pieces:
+                async for piece in pieces:
+                    await spool.write(piece)
+            spool.commit(key, lambda file: check_zip(file, expected))
+        return bodies[0]
 
 
 async def _insist(work: Callable[[], Awaitable[Result]]) -> Result:

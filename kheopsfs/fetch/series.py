@@ -17,10 +17,9 @@ import trio
 
 from kheopsfs.errors import KheopsfsError
 from kheopsfs.fetch.gate import Gate, Priority
-from kheopsfs.fetch.sizes import Sizes
-from kheopsfs.fetch.spool import Spool
+from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.retrieve import InstanceBegun, InstanceBytes, InstanceProven, instances
-from kheopsfs.store import Body, Store
+from kheopsfs.store import Body
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +37,14 @@ class _Waiter:
 class SeriesStream:
     """The retrieval of what is missing of one series. Create, then `run` once in a task."""
 
-    def __init__(self, store: Store, sizes: Sizes, key_of: dict[str, str]) -> None:
+    def __init__(self, intake: Intake, key_of: dict[str, str]) -> None:
         """`key_of`: the cache key of every listed instance, by SOPInstanceUID."""
-        self._store = store
-        self._sizes = sizes
+        self._intake = intake
         self._key_of = key_of
-        self._missing = set(key_of)
+        self._uid_of = {key: SOPInstanceUID for SOPInstanceUID, key in key_of.items()}
+        self._missing = set(key_of)  # not on the disk yet
+        self._arrived: set[str] = set()  # proven, and on their way to the disk
+        self._hurry = False  # somebody waits for one of those
         self._waiters: defaultdict[str, list[_Waiter]] = defaultdict(list)
         self._ended = False
         self._last_interest = trio.current_time()
@@ -66,6 +67,7 @@ class SeriesStream:
         """Wait for one instance; None when the stream ended without it. The caller closes the body."""
         if not self.will_deliver(SOPInstanceUID):
             return None
+        self._hurry |= SOPInstanceUID in self._arrived
         waiter = _Waiter()
         self._waiters[SOPInstanceUID].append(waiter)
         try:
@@ -102,28 +104,30 @@ class SeriesStream:
                     waiter.served.set()
 
     async def _retrieve(self, gate: Gate, StudyInstanceUID: str, SeriesInstanceUID: str) -> None:
-        spool: Spool | None = None
-        current = ""
-        try:
-            async with (
-                gate.request(Priority.DEMANDED) as client,
-                instances(client, StudyInstanceUID, SeriesInstanceUID, None) as events,
-            ):
-                async for event in events:
-                    match event:
-                        case InstanceBegun(SOPInstanceUID=current):
-                            spool = Spool(self._store, self._sizes) if current in self._missing else None
-                        case InstanceBytes(data=data) if spool is not None:
-                            await spool.write(data)
-                        case InstanceProven() if spool is not None:
-                            self._hand_out(current, await spool.commit(self._key_of[current]))
-                            spool = None
-        finally:
-            if spool is not None:
-                spool.discard()
+        async with (
+            self._intake.spooling(self._hand_out) as spool,
+            gate.request(Priority.DEMANDED) as client,
+            instances(client, StudyInstanceUID, SeriesInstanceUID, None) as events,
+        ):
+            key: str | None = None  # of the instance that is arriving, if it is one that we want
+            async for event in events:
+                match event:
+                    case InstanceBegun(SOPInstanceUID=current):
+                        wanted = current in self._missing and current not in self._arrived
+                        key = self._key_of[current] if wanted else None
+                    case InstanceBytes(data=data) if key is not None:
+                        await spool.write(data)
+                    case InstanceProven() if key is not None:
+                        spool.commit(key)
+                        self._arrived.add(current)
+                        self._hurry |= bool(self._waiters.get(current))
+                if self._hurry:
+                    self._hurry = False
+                    await spool.flush()
 
-    def _hand_out(self, SOPInstanceUID: str, body: Body) -> None:
+    def _hand_out(self, key: str, body: Body) -> None:
         self.last_progress = trio.current_time()
+        SOPInstanceUID = self._uid_of[key]
         self._missing.discard(SOPInstanceUID)
         for waiter in self._waiters.pop(SOPInstanceUID, ()):
             waiter.body = body.dup()
@@ -131,7 +135,7 @@ class SeriesStream:
         body.close()
 
     def _is_worthwhile(self) -> bool:
-        kept: Iterable[str] = [uid for uid, key in self._key_of.items() if self._store.bodies.contains(key)]
+        kept: Iterable[str] = [uid for uid, key in self._key_of.items() if self._intake.store.bodies.contains(key)]
         self._missing.difference_update(kept)
         return len(self._missing) >= max(WORTHWHILE_COUNT, len(self._key_of) // WORTHWHILE_SHARE)
 

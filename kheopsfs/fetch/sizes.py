@@ -6,8 +6,8 @@ larger of the server's own hint and of what its pixels can take uncompressed, pl
 is known, a flat guess.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping
 
 import trio
 
@@ -92,10 +92,14 @@ class Sizes:
         if group in self._groups:
             self._groups[group][name] = size
 
-    def record(self, key: str, size: int) -> None:
-        """Write a settled size down for good. Blocks: for worker threads."""
-        group, name = key.rsplit("/", 1)
-        self._store.ledger.record(group, name, size)
+    def record(self, sizes: Mapping[str, int]) -> None:
+        """Write settled sizes down for good. Blocks: for worker threads."""
+        groups: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for key, size in sizes.items():
+            group, name = key.rsplit("/", 1)
+            groups[group][name] = size
+        for group, named in groups.items():
+            self._store.ledger.record_many(group, named)
 
     def _read(self, group: str) -> dict[str, int]:
         sizes = self._store.ledger.sizes(group)

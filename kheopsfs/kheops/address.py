@@ -152,7 +152,9 @@ def _path(parts: SplitResult, host: str) -> tuple[str, str | None]:
             break
         if segment in _PAGES:
             break
-        if not _SEGMENT.fullmatch(segment) or segment in (".", "..") or _LOOKS_LIKE_TOKEN.fullmatch(segment):
+        # What stands behind a stray "link" would be a token.
+        is_odd = segment in (".", "..", "link") or not _SEGMENT.fullmatch(segment)
+        if is_odd or _LOOKS_LIKE_TOKEN.fullmatch(segment):
             raise BadURLError(f"The path after {host} is not that of a Kheops server. {_EXAMPLE}")
         prefix.append(segment)
     return "".join(f"/{segment}" for segment in prefix), token

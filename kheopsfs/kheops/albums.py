@@ -56,10 +56,10 @@ def _albums(rows: list[Any]) -> list[Album]:
 def _album(row: Any) -> Album | None:
     if not isinstance(row, dict):
         return None
-    members = {scalar(name): _text(value) for name, value in row.items()}
-    album_id = members.pop("album_id", "")
-    if not ALBUM_ID.fullmatch(album_id):
+    album_id = row.get("album_id")
+    if not isinstance(album_id, str) or not ALBUM_ID.fullmatch(album_id):
         return None
+    members = {scalar(name): _text(value) for name, value in row.items() if name != "album_id"}
     return Album.pack({name: text for name, text in members.items() if text}, album_id=album_id)
 
 

@@ -13,7 +13,7 @@ import json
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
 import httpcore
@@ -47,7 +47,7 @@ class Answer(Generic[T]):
     """
 
     status: int
-    document: T | None
+    document: T | None = field(repr=False)  # patients' names are in it
     total_count: int | None
 
 

@@ -233,7 +233,9 @@ class Client:
             return Answer(body.status, parse(content), total_count)
         except BadAnswerError as error:
             # A server that fails after the first 8 KiB ends the body as if it were whole.
-            raise Passing(BadAnswerError(f"{body.url} answered with JSON that is malformed or cut off.")) from error
+            raise Passing(
+                BadAnswerError(f"{body.url} answered with JSON that is malformed, cut off, or of another shape.")
+            ) from error
 
     async def _send(self, request: "_Request") -> httpx.Response:
         """Make one attempt. The response is open and its status is one of the expected ones.
@@ -288,9 +290,9 @@ class Client:
             await body.aclose()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Request:
-    """What to ask for; as text, what the log may say about it."""
+    """What to ask for; as text, what the log may say about it. There is no `repr`: a form holds the token."""
 
     method: str
     path: str

@@ -109,17 +109,9 @@ def instances(
         keep: the attributes to keep, out of the hundreds that metadata have.
     """
 
-    def record(found: dict[str, str]) -> Instance | None:
-        slim = {name: text for name, text in found.items() if name in keep or name == "SOPInstanceUID"}
-        return _identified(
-            Instance,
-            slim,
-            "SOPInstanceUID",
-            StudyInstanceUID=StudyInstanceUID,
-            SeriesInstanceUID=SeriesInstanceUID,
-        )
-
-    return _records(rows, record)
+    ancestors = {"StudyInstanceUID": StudyInstanceUID, "SeriesInstanceUID": SeriesInstanceUID}
+    kept = keep | {"SOPInstanceUID"}
+    return _records(rows, lambda found: _identified(Instance, found, "SOPInstanceUID", **ancestors), kept)
 
 
 def cleaned(text: str) -> str:
@@ -156,8 +148,10 @@ def joined(values: Iterable[Any]) -> str:
     return text if text.strip("\\") else ""
 
 
-def _records(rows: Iterable[Row], make: Callable[[dict[str, str]], R | None]) -> list[R]:
-    made = [make(_texts(row)) for row in rows]
+def _records(
+    rows: Iterable[Row], make: Callable[[dict[str, str]], R | None], keep: frozenset[str] | None = None
+) -> list[R]:
+    made = [make(_texts(row, keep)) for row in rows]
     usable = [record for record in made if record is not None]
     if len(usable) < len(made):
         logger.warning(
@@ -166,8 +160,8 @@ def _records(rows: Iterable[Row], make: Callable[[dict[str, str]], R | None]) ->
     return usable
 
 
-def _texts(row: Row) -> dict[str, str]:
-    """The elements of one row as keyword → text. This is where a long list spends its time."""
+def _texts(row: Row, keep: frozenset[str] | None) -> dict[str, str]:
+    """The elements of one row as keyword → text, or those to keep. This is where a long list spends its time."""
     found: dict[str, str] = {}
     for tag, element in row.items():
         values = element.Value
@@ -176,7 +170,7 @@ def _texts(row: Row) -> dict[str, str]:
         name = _names.get(tag)
         if name is None:
             name = _name(tag)
-        if not name:
+        if not name or (keep is not None and name not in keep):
             continue
         value = values[0]
         if len(values) == 1 and value.__class__ is str and value.isascii() and len(value) < _SHORT_TEXT:

@@ -4,10 +4,11 @@ Metadata (PS3.18 8.7.2, ``…/metadata``) are the one list that nothing caps: hu
 of instances, 100 MB and more, of which a dozen attributes matter. `RowSplitter` cuts the array into smaller arrays as
 the bytes come, so that no more than a stretch of it is ever in memory.
 
-It does not follow the JSON character by character, which would be slow. It guesses where an object ends, ``},{``, and
-lets the parser judge: what precedes a true boundary is, with the closing bracket added, a whole array, and what
-precedes a false one, inside a sequence or a text, cannot be. Where guesses fail the stretch doubles, so the work stays
-proportional to the length, and at the end what is left is an array in any case.
+It does not follow the JSON character by character, which would be slow. It guesses where a row ends, ``},{"00080005"``:
+rows of a list begin with the same tag, and the items of their sequences with another. The parser judges the guess: what
+precedes a true boundary is, with the closing bracket added, a whole array; what precedes a false one, inside a sequence
+or a text, cannot be. Where guesses fail the stretch doubles, so the work stays proportional to the length, and at the
+end what is left is an array in any case.
 """
 
 import re
@@ -18,14 +19,14 @@ from kheopsfs.errors import BadAnswerError
 from kheopsfs.kheops.answers import ANSWER_LIMIT
 from kheopsfs.kheops.dicomjson import Row, parse
 
-# Bytes. One stretch takes a few milliseconds to parse and holds from ten to some hundred instances.
-_STRETCH = 512 * 1024
+# Bytes. One stretch takes some milliseconds to parse and holds from ten to some hundred instances.
+_STRETCH = 256 * 1024
 
 # A boundary is looked for in the last part of a stretch only, and only so many guesses are judged.
 _WINDOW = 64 * 1024
 _GUESSES = 4
 
-_BOUNDARY = re.compile(rb"\}\s*(,)\s*\{")
+_FIRST_TAG = re.compile(rb'\[\s*\{\s*("[0-9A-Fa-f]{8}")')
 
 
 class RowSplitter:
@@ -59,7 +60,9 @@ class RowSplitter:
         return parse(bytes(self._rest))
 
     def _cut(self) -> list[Row]:
-        guesses = list(_BOUNDARY.finditer(self._rest, max(0, len(self._rest) - _WINDOW)))
+        first_tag = _FIRST_TAG.match(self._rest)
+        boundary = re.compile(rb"\}\s*(,)\s*\{\s*" + (first_tag[1] if first_tag else b""))
+        guesses = list(boundary.finditer(self._rest, max(0, len(self._rest) - _WINDOW)))
         for comma in [guess.start(1) for guess in guesses[: -_GUESSES - 1 : -1]]:
             stretch = bytes(self._rest[:comma]) + b"]"
             if _is_whole(stretch):

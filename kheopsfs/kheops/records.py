@@ -30,6 +30,10 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=Tru
         """Make a record from keyword → text and the fields that identify it."""
         return cls(packed=_encoder.encode(attributes), **identity)
 
+    def __repr__(self) -> str:
+        # A record in a traceback must not put a patient's name into the log.
+        return f"<{type(self).__name__}>"
+
     def attributes(self) -> dict[str, str]:
         """All attributes the list gave: keyword to text. Unpacks at each call."""
         return _decoder.decode(self.packed)

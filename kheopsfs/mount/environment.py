@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kheopsfs.errors import MountpointError
+from kheopsfs.mount import registry
 
 FILE_SYSTEM_TYPE = "fuse.kheopsfs"
 """What the mount table calls a mount of ours (`subtype=kheopsfs`)."""
@@ -174,9 +175,14 @@ def check_mountpoint(path: Path) -> Path:
 
 
 def is_dead(mountpoint: Path) -> bool:
-    """Whether nobody serves this FUSE mount any more."""
+    """Whether nobody serves this FUSE mount any more.
+
+    A process of ours that is alive is believed without asking: if it is stopped, it would never answer.
+    """
+    if registry.find(mountpoint) is not None:
+        return False
     try:
-        mountpoint.stat()
+        os.statvfs(mountpoint)  # not stat: the kernel remembers attributes for longer than their server lives
     except OSError as error:
         return error.errno in {errno.ENOTCONN, errno.ECONNABORTED}
     return False

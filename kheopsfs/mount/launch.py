@@ -29,7 +29,7 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit status of a program that Ctrl-C ended, as shells have it."""
 
 PROBE_DEADLINE = 10.0
-"""Seconds for the first `stat` of the mount, which its process answers from memory."""
+"""Seconds for the first `statvfs` of the mount, which its process answers from memory."""
 
 STOP_DEADLINE = 5.0
 """Seconds for a process that was asked to end; it unmounts meanwhile."""
@@ -146,7 +146,7 @@ def _probe(mountpoint: Path) -> None:
 
     def look() -> None:
         if mounted(mountpoint) is not None:
-            mountpoint.stat()
+            os.statvfs(mountpoint)
             answered.set()
 
     # A thread, because a call that waits for a mount cannot be interrupted; it ends with the mount, if not before.

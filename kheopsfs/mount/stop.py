@@ -11,10 +11,10 @@ from kheopsfs.errors import MountpointError
 from kheopsfs.mount import registry
 from kheopsfs.mount.environment import mounted, unmount
 
-POLITE_DEADLINE = 4.0
+POLITE_DEADLINE = 3.5
 """Seconds from SIGTERM until the process has unmounted and ended. It promises less than five."""
 
-BEREFT_DEADLINE = 2.0
+BEREFT_DEADLINE = 1.0
 """Seconds until a process whose mount was taken away notices and ends."""
 
 

@@ -138,16 +138,17 @@ class Bodies:
             raise _UnfitFileError("not a file of this user")
         file = OpenFile(descriptor, self._folder)
         try:
-            if status.st_size != stored.size:
-                raise _UnfitFileError(f"{status.st_size} bytes instead of {stored.size}")
-            if stored.file_name not in self._proven:
-                self._prove(file, stored)
+            self._prove(file, status.st_size, stored)
         except BaseException:
             file.release()
             raise
         return Body(file, stored.size, stored.checksum)
 
-    def _prove(self, file: OpenFile, stored: StoredBody) -> None:
+    def _prove(self, file: OpenFile, size: int, stored: StoredBody) -> None:
+        if size != stored.size:
+            raise _UnfitFileError(f"{size} bytes instead of {stored.size}")
+        if stored.file_name in self._proven:
+            return
         try:
             checksum = file.checksum()
         except CacheUnusableError as error:  # a bad sector
@@ -169,5 +170,7 @@ class Bodies:
             orphans = self._rows.exclusively(self._files.orphans)
             if orphans is not None:
                 self._files.remove_orphans(orphans)
+        except OSError as error:
+            log.warning("files without a row were not looked for (%s)", error)
         finally:
             self._sweeping.release()

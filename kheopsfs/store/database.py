@@ -10,8 +10,8 @@ What the databases of the store hold can be asked for again, so no fault of thei
   answer that means "not there" or "not kept". Nothing is replaced.
 
 Opening and replacing happen under the lock of the folder, so that two processes which see the same damage do not move
-each other's new database aside. The write-ahead log goes before its database is moved: SQLite would play a log that is
-left behind into the new file.
+each other's new database aside. The write-ahead log and its index go before a new database is used: a process
+that still has the old one open must not share them with it.
 
 The file is created here, with mode 0600, before SQLite opens it; SQLite gives `-wal` and `-shm` the mode of the
 database. It is never opened in any other way once it exists: closing such a descriptor would drop SQLite's POSIX locks.
@@ -21,6 +21,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another writer. A checkpoint of the write-ahead log stalls up to 1 s on a slow disk; a writer
 that takes longer is stopped or stuck, and a reader of the mount should not hang with it."""
+
+COMPLAINT_INTERVAL = 60.0
+"""Seconds before the log repeats itself about one database."""
 
 _DAMAGE = frozenset(
     {
@@ -75,20 +79,17 @@ class Database(Generic[T]):
     Args:
         path: the file; its folder is made when it is missing.
         open_tables: opens the file and sees to its tables.
-        on_empty: called whenever an empty database is made.
 
     Raises:
         CacheUnusableError: the file can be neither opened nor replaced.
     """
 
-    def __init__(
-        self, path: Path, open_tables: Callable[[Path], T], on_empty: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, path: Path, open_tables: Callable[[Path], T]) -> None:
         self._path = path
         self._open_tables = open_tables
-        self._on_empty = on_empty
         self._replacing = threading.Lock()
         self._complaint = ""
+        self._complained = 0.0
         try:
             self._tables, self._identity = self._open(None)
         except OSError as error:
@@ -117,7 +118,6 @@ class Database(Generic[T]):
                     return otherwise
                 damage = cause
             else:
-                self._complaint = ""
                 return result
         self._complain(damage)
         return otherwise
@@ -173,19 +173,14 @@ class Database(Generic[T]):
         else:
             os.fchmod(descriptor, FILE_MODE)  # open is subject to the umask
             os.close(descriptor)
-            self._remove_logs()
-            self._on_empty()
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         return self._open_tables(self._path), _identity(self._path)
 
     def _move_aside(self, damage: Exception) -> None:
-        self._remove_logs()
         with suppress(FileNotFoundError):
             self._path.rename(f"{self._path}.damaged")
         log.warning("%s was damaged (%s): it was moved aside and starts empty", self._path, damage)
-
-    def _remove_logs(self) -> None:
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
     def _unusable(self, error: Exception) -> CacheUnusableError:
         return CacheUnusableError(
@@ -195,9 +190,9 @@ class Database(Generic[T]):
 
     def _complain(self, error: Exception | None) -> None:
         """One line for a fault that lasts, not one for every body it keeps from being cached."""
-        complaint = str(error)
-        if complaint != self._complaint:
-            self._complaint = complaint
+        complaint, now = str(error), time.monotonic()
+        if complaint != self._complaint or now - self._complained >= COMPLAINT_INTERVAL:
+            self._complaint, self._complained = complaint, now
             log.warning(
                 "%s cannot be used for now (%s): what it would have kept is fetched again", self._path, complaint
             )

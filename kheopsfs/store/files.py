@@ -136,7 +136,7 @@ class Files:
         """
         names = os.listdir(self._finished)  # noqa: PTH208  # there may be very many
         unnamed = (name for name in names if FILE_NAME.fullmatch(name) and name not in named)
-        return [name for name in unnamed if (self._finished / name).lstat().st_nlink == 1]
+        return [name for name in unnamed if _links(self._finished / name) == 1]
 
     def remove_orphans(self, orphans: list[str]) -> None:
         """Remove the files that `orphans` found; names are never used again, so this needs no lock."""
@@ -229,6 +229,14 @@ class Files:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
+
+
+def _links(path: Path) -> int:
+    """How many links a file has; none when it is gone meanwhile."""
+    try:
+        return path.lstat().st_nlink
+    except OSError:
+        return 0
 
 
 def _boot() -> str:

@@ -76,12 +76,15 @@ class _EndsWithThread:
 class _Table(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     """diskcache's table, opened with settings that nobody else chooses.
 
+    Attributes:
+        starts_empty: whether it was made just now.
+
     Raises:
         DamagedDatabaseError: its settings are not the ones the store writes. diskcache would make attributes of them.
     """
 
     def __init__(self, path: Path) -> None:
-        _refuse_foreign_settings(path)
+        self.starts_empty = not _holds_rows(path)
         super().__init__(str(path.parent), timeout=BUSY_TIMEOUT, disk=Disk, **_SETTINGS)
         self._sql("CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)")
 
@@ -94,7 +97,7 @@ class _Table(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         return connection
 
     def recover(self) -> None:
-        # After a COMMIT that failed diskcache leaves the transaction open, and the database locked. It connects anew.
+        # A transaction that was left open would keep every other writer out; the next connection has none.
         self.close()
 
     def keep(self, key: str, value: Value) -> bool:
@@ -110,7 +113,7 @@ class _Table(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     def total(self) -> int:
         """Bytes of all values and bodies; triggers of diskcache's keep the count."""
         row = self._sql("SELECT value FROM Settings WHERE key = 'size'").fetchone()
-        if row is None or type(row[0]) is not int:
+        if row is None or type(row[0]) is not int or row[0] < 0:
             raise DamagedDatabaseError("the count of bytes is missing")
         return row[0]
 
@@ -157,7 +160,8 @@ class Rows:
 
     def __init__(self, folder: Path, size_limit: int, on_empty: Callable[[], None] = lambda: None) -> None:
         self.size_limit = size_limit
-        self._database = Database(folder / FILE_NAME, _Table, on_empty)
+        self._on_empty = on_empty
+        self._database = Database(folder / FILE_NAME, self._open_table)
         self._lock = threading.Lock()  # held for a moment, never while SQLite works
         self._opened: dict[str, float] = {}
         self._recency_written = time.monotonic()
@@ -223,6 +227,12 @@ class Rows:
         self._write_recency()
         self._database.close()
 
+    def _open_table(self, path: Path) -> _Table:
+        table = _Table(path)
+        if table.starts_empty:
+            self._on_empty()
+        return table
+
     def _write_recency(self) -> None:
         with self._lock:
             opened, self._opened = self._opened, {}
@@ -231,13 +241,16 @@ class Rows:
             self._database.run(lambda table: table.mark_opened(opened), None)
 
 
-def _refuse_foreign_settings(path: Path) -> None:
+def _holds_rows(path: Path) -> bool:
+    """Whether there is a table of rows already. Raises DamagedDatabaseError for settings that are not the store's."""
     known = (*_SETTINGS, *_COUNTERS)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT)
     try:
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchone():
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "Settings" in tables:
             foreign = f"SELECT key FROM Settings WHERE key NOT IN ({', '.join('?' * len(known))})"  # noqa: S608
             if connection.execute(foreign, known).fetchone():
                 raise DamagedDatabaseError("it holds settings that the store does not write")
+        return "Cache" in tables
     finally:
         connection.close()

@@ -135,9 +135,9 @@ def _claim(folder: Path) -> None:
             f"{folder} is not empty and not a cache of kheopsfs: choose another folder for the cache, or empty it"
         )
     descriptor = os.open(folder / TAG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
-    with os.fdopen(descriptor, "wb") as tag:
+    with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, FILE_MODE)  # open is subject to the umask
-        tag.write(_TAG_TEXT)
+        file.write(_TAG_TEXT)
 
 
 def _tag(folder: Path) -> bytes:
@@ -161,6 +161,8 @@ def _refuse_in_use(tmp: Path) -> None:
 
 def _empty(folder: Path) -> None:
     """Remove the files of a store in and below `folder`, following no link, then the folders that are empty."""
+    if folder.is_symlink():
+        return
     for parent, _folders, files in os.walk(folder, topdown=False):
         for name in files:
             if _OWN_FILE.fullmatch(name):

@@ -16,9 +16,9 @@ thumbnails/    the same folders with a JPEG picture for each series and each
 zip/           the same folders with each study as one zip file from the server
 by-uid/        links from each StudyInstanceUID to its folder in studies/
 
-Names are made from dates, numbers and descriptions. The last part identifies
-the study, series or instance and never changes. Dates of files and folders are
-those of the examination.
+Names are made from dates, numbers and descriptions; the last part identifies
+the album, study, series or instance. Dates of files and folders are those of
+the examination.
 
 Sizes: the server does not tell how large a file is before it has been read.
 Until a file has been opened for the first time its size is shown as an upper

@@ -180,6 +180,7 @@ def kill_without_a_trace(home: Home, mountpoint: Path) -> None:
     for pid in [*helpers, daemon_of(home)]:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: is_dead(mountpoint), "a dead mount")
+    assert mounted(mountpoint) is not None
 
 
 def test_umount_when_the_daemon_is_dead(home: Home, mountpoint: Path, demo: Demo, user_token: str) -> None:
@@ -189,6 +190,16 @@ def test_umount_when_the_daemon_is_dead(home: Home, mountpoint: Path, demo: Demo
     outcome = home.run("umount", mountpoint)
     assert outcome.status == 0, outcome
     assert_nothing_is_left(home, mountpoint, pid)
+
+
+def test_a_daemon_that_is_stopped_is_no_dead_one(home: Home, mountpoint: Path, demo: Demo, user_token: str) -> None:
+    assert home.run("mount", demo.url, mountpoint, KHEOPS_TOKEN=user_token).status == 0
+    pid = daemon_of(home)
+    os.kill(pid, signal.SIGSTOP)
+    assert home.run("mount", demo.url, mountpoint, KHEOPS_TOKEN=user_token).status == 7
+    assert home.run("umount", mountpoint).status == 0
+    wait_until(lambda: not is_running(pid), "the end of the daemon")
+    assert mounted(mountpoint) is None
 
 
 def test_mounting_again_over_a_dead_mount(home: Home, mountpoint: Path, demo: Demo, user_token: str) -> None:

@@ -48,17 +48,12 @@ def gate_to(server: Server, recheck: float = 60.0) -> Gate:
 async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: trio.Nursery) -> None:
     gate = gate_to(Server())
     order: list[str] = []
-    release = trio.Event()
-    active = most = 0
+    finish = trio.Semaphore(0)
 
     async def ask(name: str, priority: Priority) -> None:
-        nonlocal active, most
         async with gate.request(priority):
-            active += 1
-            most = max(most, active)
             order.append(name)
-            await release.wait()
-            active -= 1
+            await finish.acquire()
 
     async with trio.open_nursery() as asking:
         for number in range(CONCURRENT_REQUESTS):
@@ -72,8 +67,10 @@ async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: tr
         ):
             asking.start_soon(ask, name, priority)
             await trio.testing.wait_all_tasks_blocked()
-        release.set()
-    assert most == CONCURRENT_REQUESTS
+        assert len(order) == CONCURRENT_REQUESTS
+        for _ in range(CONCURRENT_REQUESTS + 4):
+            finish.release()
+            await trio.testing.wait_all_tasks_blocked()
     assert order[CONCURRENT_REQUESTS:] == ["demand 1", "demand 2", "guess 1", "guess 2"]
 
 

@@ -6,13 +6,13 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.data import get_testdata_files
+from pydicom.data.data_manager import DATA_ROOT
 
 from kheopsfs.fetch.sizes import HEADER_ROOM, LARGEST_BOUND, STORAGE_OBJECT_SIZE, UNKNOWN_SIZE, bound
 from kheopsfs.kheops.contents import InstanceFile, InstanceThumbnail, StudyZip
 from kheopsfs.kheops.records import EVERYTHING, Instance, Study
 
-SAMPLES = sorted(Path(path) for path in get_testdata_files("*.dcm"))
+SAMPLES = sorted(Path(DATA_ROOT, "test_files").rglob("*.dcm"))  # what the package itself ships
 LISTED = ("Rows", "Columns", "BitsAllocated", "NumberOfFrames")
 
 

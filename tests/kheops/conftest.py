@@ -3,14 +3,19 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from scripted_server import Script, scripted
+import trio.testing
+from harness.server import DemoServer
+from scripted_server import SECRET, Script, scripted
 
 from kheopsfs.kheops.address import parse_address
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.credentials import Credentials, Token
-from tests.harness.server import DemoServer
 
-SECRET = "s3cr3tS3CR3Ts3cr3tS3CR"
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """A clock on which pauses and timeouts pass at once. It waits a little for bytes that are still on their way."""
+    return trio.testing.MockClock(autojump_threshold=0.02)
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ import trio
 
 DICOM_JSON = "application/dicom+json"
 
+# The token of the `client` fixture.
+SECRET = "s3cr3tS3CR3Ts3cr3tS3CR"
+
 Ending = Literal["keep", "close", "reset", "stall"]
 
 

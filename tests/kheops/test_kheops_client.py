@@ -16,10 +16,10 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from conftest import SECRET
 from scripted_server import (
     ACTIVE_USER,
     INACTIVE,
+    SECRET,
     WEB_PAGE,
     Said,
     Script,
@@ -45,9 +45,6 @@ from kheopsfs.kheops.answers import Answer, Body, parse_json
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.credentials import AuthKind, Credentials, Token
 from kheopsfs.kheops.failures import status_of
-
-# Pauses between attempts, and timeouts, pass at once. Only for what resolves no names and has one address.
-at_once = pytest.mark.usefixtures("autojump_clock")
 
 BINARY = "application/octet-stream"
 OTHER = "Z9" * 11
@@ -221,7 +218,7 @@ async def test_a_compressed_document_is_expanded(script: Script, client: Client)
 @pytest.mark.trio
 async def test_text_that_is_not_quite_unicode_does_not_spoil_a_document(script: Script, client: Client) -> None:
     script.on("", said(b'["\\ud800", "\xff", NaN, 1e999]'))
-    document = (await get(client)).document
+    document: Any = (await get(client)).document
     assert document[1] == "\N{REPLACEMENT CHARACTER}"
 
 
@@ -336,18 +333,20 @@ CUT = [
 ]
 
 
-@at_once
 @pytest.mark.trio
 @pytest.mark.parametrize("cut", CUT)
-async def test_a_cut_document_is_asked_for_again(script: Script, client: Client, cut: Said) -> None:
+async def test_a_cut_document_is_asked_for_again(
+    clock: trio.testing.MockClock, script: Script, client: Client, cut: Said
+) -> None:
     script.on("", cut, cut, said([1]))
     assert (await get(client)).document == [1]
     assert len(script.asked) == 3
 
 
-@at_once
 @pytest.mark.trio
-async def test_a_document_that_stays_cut_is_a_bad_answer(script: Script, client: Client) -> None:
+async def test_a_document_that_stays_cut_is_a_bad_answer(
+    clock: trio.testing.MockClock, script: Script, client: Client
+) -> None:
     script.on("", CUT[0])
     with pytest.raises(BadAnswerError, match="cut off"):
         await get(client)
@@ -389,12 +388,11 @@ async def test_a_body_that_breaks_off_says_so_and_is_not_repeated(script: Script
     assert len(script.asked) == 1
 
 
-@at_once
 @pytest.mark.trio
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("what", [get, read])
 async def test_a_fault_that_passes_is_not_seen(
-    script: Script, client: Client, status: int, what: Callable[..., Any]
+    clock: trio.testing.MockClock, script: Script, client: Client, status: int, what: Callable[..., Any]
 ) -> None:
     fault = said(b"<html>", "text/html", status=status)
     script.on("", fault, fault, fault, said([1]))
@@ -402,11 +400,10 @@ async def test_a_fault_that_passes_is_not_seen(
     assert len(script.asked) == 4
 
 
-@at_once
 @pytest.mark.trio
 @pytest.mark.parametrize("what", [get, read])
 async def test_a_fault_that_stays_is_raised_with_its_status(
-    script: Script, client: Client, what: Callable[..., Any]
+    clock: trio.testing.MockClock, script: Script, client: Client, what: Callable[..., Any]
 ) -> None:
     script.on("", said(b"<html>", "text/html", status=502))
     with pytest.raises(ServerFaultError, match="502 Bad Gateway") as caught:
@@ -516,7 +513,7 @@ async def test_no_other_redirect_is_followed(script: Script, client: Client, loc
 
 @pytest.mark.trio
 async def test_a_connection_closed_while_idle_is_no_failure(
-    script: Script, client: Client, autojump_clock: Any
+    script: Script, client: Client, clock: trio.testing.MockClock
 ) -> None:
     script.on("", said([]), Said(b"", "close"), said([2]))
     await get(client)
@@ -526,30 +523,31 @@ async def test_a_connection_closed_while_idle_is_no_failure(
     assert trio.current_time() == before, "at once, without a pause"
 
 
-@at_once
 @pytest.mark.trio
 @pytest.mark.parametrize("ending", ["close", "reset"])
 @pytest.mark.parametrize("what", [get, read])
 async def test_a_connection_that_breaks_before_the_answer_is_tried_again(
-    script: Script, client: Client, ending: Any, what: Callable[..., Any]
+    clock: trio.testing.MockClock, script: Script, client: Client, ending: Any, what: Callable[..., Any]
 ) -> None:
     script.on("", Said(b"", ending), Said(b"HTTP/1.1 200 OK\r\nConte", ending), said([3]))
     await what(client)
     assert len(script.asked) == 3
 
 
-@at_once
 @pytest.mark.trio
-async def test_a_connection_that_always_breaks_is_a_server_out_of_reach(script: Script, client: Client) -> None:
+async def test_a_connection_that_always_breaks_is_a_server_out_of_reach(
+    clock: trio.testing.MockClock, script: Script, client: Client
+) -> None:
     script.on("", Said(b"", "close"))
     with pytest.raises(ServerUnreachableError, match="breaks the connection off"):
         await get(client)
     assert len(script.asked) == 4
 
 
-@at_once
 @pytest.mark.trio
-async def test_what_does_not_speak_http_is_a_server_out_of_reach(script: Script, client: Client) -> None:
+async def test_what_does_not_speak_http_is_a_server_out_of_reach(
+    clock: trio.testing.MockClock, script: Script, client: Client
+) -> None:
     script.on("", Said(b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "close"))
     with pytest.raises(ServerUnreachableError, match="does not speak HTTP"):
         await get(client)
@@ -575,7 +573,6 @@ async def test_a_name_that_does_not_exist() -> None:
             await get(client)
 
 
-@at_once
 @pytest.mark.trio
 @pytest.mark.parametrize(
     "silence",
@@ -587,7 +584,9 @@ async def test_a_name_that_does_not_exist() -> None:
     ],
 )
 @pytest.mark.parametrize("what", [get, read])
-async def test_silence_is_a_stall_and_not_asked_twice(script: Script, silence: Said, what: Callable[..., Any]) -> None:
+async def test_silence_is_a_stall_and_not_asked_twice(
+    clock: trio.testing.MockClock, script: Script, silence: Said, what: Callable[..., Any]
+) -> None:
     script.on("", silence)
     async with client_of(script.url, idle_timeout=0.2) as client:
         with pytest.raises(StalledError):
@@ -596,7 +595,7 @@ async def test_silence_is_a_stall_and_not_asked_twice(script: Script, silence: S
 
 
 @pytest.mark.trio
-async def test_a_slow_body_is_no_stall_as_long_as_bytes_come(autojump_clock: Any) -> None:
+async def test_a_slow_body_is_no_stall_as_long_as_bytes_come(clock: trio.testing.MockClock) -> None:
     async def drip(stream: trio.SocketStream) -> None:
         await stream.receive_some()
         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 60\r\n\r\n")
@@ -707,7 +706,7 @@ async def test_a_living_token_that_does_not_see_it(script: Script, client: Clien
 
 
 @pytest.mark.trio
-async def test_a_verdict_does_not_last(script: Script, client: Client, autojump_clock: Any) -> None:
+async def test_a_verdict_does_not_last(script: Script, client: Client, clock: trio.testing.MockClock) -> None:
     script.on("", said(status=401))
     script.on("introspect", ACTIVE_USER, INACTIVE)
     with pytest.raises(NotFoundError):
@@ -755,9 +754,10 @@ async def test_whoever_asks_goes_on_when_the_one_who_asked_first_is_cancelled(sc
             others.cancel_scope.shield = True
 
 
-@at_once
 @pytest.mark.trio
-async def test_when_it_cannot_be_found_out_that_is_the_failure(script: Script, client: Client) -> None:
+async def test_when_it_cannot_be_found_out_that_is_the_failure(
+    clock: trio.testing.MockClock, script: Script, client: Client
+) -> None:
     script.on("", said(status=401))
     script.on("introspect", said(status=503))
     with pytest.raises(ServerFaultError):
@@ -778,10 +778,11 @@ async def test_a_token_replaced_while_the_request_was_under_way_gets_its_chance(
 # What is logged and raised
 
 
-@at_once
 @pytest.mark.trio
 @pytest.mark.parametrize("kind", ["bearer", "basic", "link"])
-async def test_no_token_in_any_log_or_error(script: Script, kind: AuthKind, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_token_in_any_log_or_error(
+    clock: trio.testing.MockClock, script: Script, kind: AuthKind, caplog: pytest.LogCaptureFixture
+) -> None:
     answers = [
         said([], X_Total_Count=1),
         said(status=400),

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import SECRET
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_server import ACTIVE_USER, INACTIVE, WEB_PAGE, Said, Script, said
+from scripted_server import ACTIVE_USER, INACTIVE, SECRET, WEB_PAGE, Said, Script, said
 
 from kheopsfs.errors import BadAnswerError, KheopsfsError, NotFoundError, ServerFaultError, TokenRefusedError
 from kheopsfs.kheops.address import parse_address
@@ -40,7 +40,6 @@ async def test_an_album_token_without_any_permission(script: Script, client: Cli
     assert await client.introspect() == TokenInfo("album", "ada", frozenset(), "x", "dTxCc6OJyG")
 
 
-@pytest.mark.usefixtures("autojump_clock")
 @pytest.mark.trio
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
@@ -58,7 +57,12 @@ async def test_an_album_token_without_any_permission(script: Script, client: Cli
     ],
 )
 async def test_what_an_introspection_may_come_to(
-    script: Script, client: Client, answer: Said, error: type[KheopsfsError], words: str
+    clock: trio.testing.MockClock,
+    script: Script,
+    client: Client,
+    answer: Said,
+    error: type[KheopsfsError],
+    words: str,
 ) -> None:
     script.on("introspect", answer)
     with pytest.raises(error, match=words):

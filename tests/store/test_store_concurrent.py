@@ -3,11 +3,13 @@
 import contextlib
 import os
 import random
+import signal
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
-from conftest import MIB, in_child, keep, look, noise, read, warnings
+from store_helpers import MIB, in_child, keep, look, noise, read, start_child, warnings
 
 from kheopsfs.store import Store
 
@@ -47,6 +49,11 @@ def work_hard(folder, writer: int, rounds: int) -> None:
             assert listing is None or is_whole(key, listing.payload)
 
 
+def work_until_killed(folder, writer: int) -> None:
+    threading.Timer(0.1 + writer / 10, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    work_hard(folder, writer, 1_000_000)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_processes_at_once(quick_folder, killed):
     """Four processes; when `killed`, each has a brother that is killed in the middle of the same work."""
@@ -54,17 +61,9 @@ def test_processes_at_once(quick_folder, killed):
     Store(folder, LIMIT).close()
     children = []
     for writer in range(4):
-        for doomed in (False, True) if killed else (False,):
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    if doomed:
-                        threading.Timer(0.1 + writer / 10, os.kill, (os.getpid(), 9)).start()
-                    work_hard(folder, writer, 100_000 if doomed else 60)
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-            children.append((pid, 9 if doomed else 0))
+        children.append((start_child(lambda writer=writer: work_hard(folder, writer, 60)), 0))
+        if killed:
+            children.append((start_child(lambda writer=writer: work_until_killed(folder, writer)), 9))
     for pid, expected in children:
         assert os.waitpid(pid, 0)[1] == expected
     with Store(folder, LIMIT) as store:
@@ -79,26 +78,18 @@ def test_processes_at_once(quick_folder, killed):
 
 def test_many_starts_at_once(quick_folder):
     """Eight processes find no cache, and make one."""
-    ready, go = os.pipe(), os.pipe()
-    children = []
-    for number in range(8):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.write(ready[1], b"r")
-                os.read(go[0], 1)
-                with Store(quick_folder, MIB) as store:
-                    keep(store, str(number), b"data")
-                    store.ledger.record("g", str(number), 4)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        children.append(pid)
-    for _child in children:
-        os.read(ready[0], 1)
-    os.write(go[1], b"g" * 8)
+    go, going = os.pipe()
+
+    def start(number):
+        os.read(go, 1)
+        with Store(quick_folder, MIB) as store:
+            keep(store, str(number), b"data")
+            store.ledger.record("g", str(number), 4)
+
+    children = [start_child(lambda number=number: start(number)) for number in range(8)]
+    os.write(going, b"g" * 8)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 8
-    for end in (*ready, *go):
+    for end in (go, going):
         os.close(end)
     with Store(quick_folder, MIB) as store:
         assert store.ledger.sizes("g") == {str(number): 4 for number in range(8)}
@@ -133,7 +124,7 @@ def test_threads_at_once(store):
 
 def test_descriptors_go_with_their_threads(store):
     def open_descriptors():
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     def use():
         keep(store, "k", b"data")
@@ -164,6 +155,15 @@ def test_a_body_that_another_process_evicts_stays_readable(store, folder):
         assert not store.bodies.contains("k")
         assert body.pread(4, 0) == b"data"
     assert read(store, "new") == b"0123456789"
+
+
+def test_a_transaction_that_was_left_open_locks_nobody_out_for_ever(store, folder):
+    store.bodies._rows._database._tables._con.execute("BEGIN IMMEDIATE")
+    keep(store, "not kept", b"data")
+    assert in_child(lambda: keep(Store(folder, MIB), "k", b"data")) == 0
+    assert read(store, "k") == b"data"
+    keep(store, "k", b"again")
+    assert read(store, "k") == b"again"
 
 
 def test_a_stuck_writer_stops_nobody_from_reading(folder, caplog, monkeypatch):

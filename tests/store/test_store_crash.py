@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from conftest import MIB, in_child, keep, look, noise, read
+from store_helpers import MIB, in_child, keep, look, noise, read
 
 from kheopsfs.store import Store
 from kheopsfs.store.files import Files
@@ -148,7 +148,7 @@ def test_killed_anywhere(quick_folder, prepare, work, outcomes):
             on_disk = look(folder)
             assert on_disk.files <= set(on_disk.rows.values()), step  # no file that nothing names
             assert not on_disk.arriving, step
-            assert len(os.listdir(folder / "tmp")) == 1, step  # the session of the store that looks
+            assert len(list((folder / "tmp").iterdir())) == 1, step  # the session of the store that looks
     assert step > 5  # it was killed at several moments
     assert seen == outcomes
 

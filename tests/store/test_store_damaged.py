@@ -7,7 +7,7 @@ import sqlite3
 import threading
 
 import pytest
-from conftest import MIB, alter, body_file, in_child, keep, look, read, warnings
+from store_helpers import MIB, alter, body_file, in_child, keep, look, read, warnings
 
 from kheopsfs.store import Store
 
@@ -149,7 +149,7 @@ def test_damaged_while_in_use(quick_folder, damage, database):
 
 
 def works_in_the_end(store):
-    """SQLite may work from what it has in memory for a while; whatever it does, nothing is raised and nothing is wrong."""
+    """SQLite may go on for a while with what it has in memory; still nothing is raised, and nothing is wrong."""
     keep(store, "new", b"new")
     store.listings.put("new", b"new")
     store.ledger.record("g", "new", 3)
@@ -189,16 +189,22 @@ def use_after_flips(store):
 
 
 def test_a_database_that_another_process_replaced_is_noticed(folder, caplog):
+    with Store(folder, MIB) as store:
+        fill(store)
     with Store(folder, MIB) as first, Store(folder, MIB) as second:
         for store in (first, second):
             keep(store, "k", b"data")
             store.ledger.record("g", "n", 1)
             assert read(store, "k") == b"data"
+        logs = [folder / f"{name}{log}" for name in DATABASES for log in ("-wal", "-shm")]
+        shared = {log.stat().st_ino for log in logs}
         for name in DATABASES:
-            in_child(lambda name=name: write_garbage(folder / name))
+            assert in_child(lambda name=name: write_garbage(folder / name)) == 0
         with Store(folder, MIB) as third:
             keep(third, "third", b"third")
             third.ledger.record("g", "third", 3)
+            third.listings.put("third", b"listing")
+            assert not shared & {log.stat().st_ino for log in logs}
         for store in (first, second):
             assert read(store, "third") == b"third"
             assert store.ledger.sizes("g") == {"third": 3}
@@ -216,12 +222,13 @@ def test_a_row_that_is_no_text_is_dropped_alone(store, folder, caplog):
     assert set(look(folder).rows) == {"sound"}
 
 
-def test_a_count_of_bytes_that_went_wrong_starts_anew(store, folder, caplog):
+@pytest.mark.parametrize("count", [-(10**12), 10**12, 1.5])
+def test_a_count_of_bytes_that_went_wrong_starts_anew(store, folder, caplog, count):
     keep(store, "k", b"data")
-    alter(folder, "UPDATE Settings SET value = 'much' WHERE key = 'size'")
+    alter(folder, "UPDATE Settings SET value = ? WHERE key = 'size'", count)
+    keep(store, "another", b"data")
     works(store)
     assert "damaged" in warnings(caplog)[0]
-    on_disk = look(folder)
     keep(store, "another", b"data")
     on_disk = look(folder)
     assert on_disk.files == set(on_disk.rows.values())

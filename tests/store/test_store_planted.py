@@ -6,9 +6,9 @@ from pathlib import Path
 
 import diskcache
 import pytest
-from conftest import MIB, alter, keep, look, read, warnings
 from hypothesis import given
 from hypothesis import strategies as st
+from store_helpers import MIB, alter, keep, look, read, warnings
 
 from kheopsfs.store import Store
 from kheopsfs.store.disk import DamagedRowError, Disk, StoredBody
@@ -95,7 +95,13 @@ def test_planted_keys_tags_and_iteration_do_not_run(folder, bomb):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("disk_evil", 1), ("get", "x"), ("_disk", "x"), ("sqlite_evil", "1; DROP TABLE Cache"), ("eviction_policy", "evil")],
+    [
+        ("disk_evil", 1),
+        ("get", "x"),
+        ("_disk", "x"),
+        ("sqlite_evil", "1; DROP TABLE Cache"),
+        ("eviction_policy", "evil"),
+    ],
 )
 def test_planted_settings_have_no_effect(folder, bomb, key, value):
     with Store(folder, MIB) as store:
@@ -111,7 +117,19 @@ def test_planted_settings_have_no_effect(folder, bomb, key, value):
 
 @pytest.mark.parametrize(
     "name",
-    ["../../../outside", "../files/../../../outside", "{absolute}", "sub/name", "", ".", "..", "A" * 32, "a" * 31, 7, b"x"],
+    [
+        "../../../outside",
+        "../files/../../../outside",
+        "{absolute}",
+        "sub/name",
+        "",
+        ".",
+        "..",
+        "A" * 32,
+        "a" * 31,
+        7,
+        b"x",
+    ],
 )
 def test_a_planted_file_name_leads_nowhere(folder, tmp_path, name):
     outside = tmp_path / "outside"
