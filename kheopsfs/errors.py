@@ -19,11 +19,13 @@ class KheopsfsError(Exception):
         errno: what a program that called into the mount gets.
         exit_code: what a `kheopsfs` command ends with.
         log_level: how loudly the mount's log says it; faults of a single file are warnings.
+        status: the HTTP status that led to it, if one did.
     """
 
     errno: ClassVar[int] = errno.EIO
     exit_code: ClassVar[int] = 1
     log_level: ClassVar[int] = logging.WARNING
+    status: int | None = None
 
 
 class BadURLError(KheopsfsError):

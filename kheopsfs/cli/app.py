@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kheopsfs.cli import check, demo, mount, serve_demo
+from kheopsfs.cli import check, demo, mount, pull, serve_demo
 from kheopsfs.cli.console import EXIT_CODES, out
 
 HELP = """
@@ -55,5 +55,6 @@ def _common(
 app.command(epilog=EXIT_STATUS)(mount.mount)
 app.command()(mount.umount)
 app.command()(check.check)
+app.command()(pull.pull)
 app.command()(demo.demo)
 app.command()(serve_demo.serve_demo)

@@ -3,7 +3,7 @@
 Faults and behaviour are looked up for each request; what the application itself knows is its library and its accounts.
 """
 
-import contextlib
+import asyncio
 import logging
 
 from starlette.datastructures import MutableHeaders
@@ -41,11 +41,16 @@ class Kheops:
         plan = self.faults.plan(request.method, _target(request))
         connection = Connection(scope, receive, send, plan, self.behaviour)
         connection.revoke = lambda: self._revoke(request)
-        with contextlib.suppress(ConnectionError):
+        try:
             answer = await connection.before()
             if answer is None:
                 answer = await self._answer(request, plan)
             await connection.deliver(answer)
+        except asyncio.CancelledError:  # the server stops; who waits for an answer must not get one made up for it
+            connection.abort()
+            raise
+        except ConnectionError:
+            pass
 
     async def _answer(self, request: Request, plan: Plan) -> Answer:
         body = await _body(request) if request.method == "POST" else b""

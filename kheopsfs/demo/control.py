@@ -71,6 +71,13 @@ class Control:
         return JSONResponse({"error": "no such control"}, 404)
 
 
+def _document(body: bytes) -> dict[str, Any]:
+    document = json.loads(body)
+    if not isinstance(document, dict):
+        raise TypeError("the document is no object")
+    return document
+
+
 def _get_faults(control: Control, _: Request, __: bytes) -> Any:
     return control.kheops.faults.describe()
 
@@ -98,19 +105,19 @@ def _get_behaviour(control: Control, _: Request, __: bytes) -> Any:
 
 
 def _post_behaviour(control: Control, _: Request, body: bytes) -> None:
-    control.kheops.behaviour = dataclasses.replace(control.kheops.behaviour, **json.loads(body))
+    control.kheops.behaviour = dataclasses.replace(control.kheops.behaviour, **_document(body))
 
 
 def _post_revoke(control: Control, _: Request, body: bytes) -> None:
-    editing.token(control.kheops, json.loads(body)).revoked = True
+    editing.token(control.kheops, _document(body)).revoked = True
 
 
 def _post_restore(control: Control, _: Request, body: bytes) -> None:
-    editing.token(control.kheops, json.loads(body)).revoked = False
+    editing.token(control.kheops, _document(body)).revoked = False
 
 
 def _post_instances(control: Control, _: Request, body: bytes) -> Any:
-    return editing.add_instance(control.kheops, json.loads(body))
+    return editing.add_instance(control.kheops, _document(body))
 
 
 def _post_files(control: Control, _: Request, body: bytes) -> Any:
@@ -122,19 +129,19 @@ def _delete_instance(control: Control, _: Request, __: bytes, uid: str) -> None:
 
 
 def _post_link(control: Control, _: Request, body: bytes) -> None:
-    editing.link(control.kheops, json.loads(body))
+    editing.link(control.kheops, _document(body))
 
 
 def _post_unlink(control: Control, _: Request, body: bytes) -> None:
-    editing.unlink(control.kheops, json.loads(body))
+    editing.unlink(control.kheops, _document(body))
 
 
 def _post_albums(control: Control, _: Request, body: bytes) -> Any:
-    return {"album_id": editing.add_album(control.kheops, json.loads(body)).album_id}
+    return {"album_id": editing.add_album(control.kheops, _document(body)).album_id}
 
 
 def _post_album(control: Control, _: Request, body: bytes, album_id: str) -> None:
-    editing.change_album(control.kheops, album_id, json.loads(body))
+    editing.change_album(control.kheops, album_id, _document(body))
 
 
 def _delete_album(control: Control, _: Request, __: bytes, album_id: str) -> None:

@@ -165,6 +165,11 @@ class Connection:
         offered = "gzip" in self._headers.get("accept-encoding", "")
         return self._behaviour.gzip and offered and (length is None or length >= GZIP_MINIMUM)
 
+    def abort(self) -> None:
+        """End the connection without finishing anything."""
+        if self._transport is not None:
+            self._transport.abort()
+
     async def _reset(self) -> None:
         """End the connection with a TCP reset instead of a proper end."""
         if self._transport is not None:

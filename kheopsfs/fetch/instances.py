@@ -3,7 +3,8 @@
 Model. The first instance that is missed in a series is retrieved alone, because somebody waits for just that one. A
 second miss shows the pattern: somebody walks through the series, and from then on one request brings all of it. A
 reader whose part is late overtakes the stream with a request of its own, but seldom: each request costs the server as
-much as the whole series.
+much as the whole series. When most of a series was read, the one that the reader will reach next is started, so that
+the line is not idle while the last files are copied.
 
 Invariants: nobody downloads an instance twice at once; a body that is handed out is whole and proven, and is the
 caller's to close; what failed by a fault of the line or the answer is tried `ATTEMPTS` times, a stall only once.
@@ -35,14 +36,18 @@ PATTERN = 2  # different instances missed in one series that show somebody walki
 PATIENCE = 1.0  # seconds to wait for a part before asking for it alone: longer is felt at a viewer's first image
 OVERTAKES = 1  # per stream: a 500-slice series then costs one request for the first, one stream, one overtaking
 STUCK = 10.0  # seconds without any part after which the stream is no reason to wait
+DRAINED_SHARE = 0.75  # of a series that was opened when the next one is started: the line is then about to fall idle
+LEAST_DRAINED = 3  # instances; somebody who opens one or two has shown no direction
 SERIES_WATCHED = 1000  # series whose pattern of access is remembered
 
 
 class _Access:
-    """What has lately been missed in one series."""
+    """What has lately been opened and missed in one series."""
 
     def __init__(self) -> None:
+        self.opened: set[str] = set()
         self.missed: set[str] = set()
+        self.followed = False  # the next series was started
         self.last_miss = trio.current_time()
         self.stream: SeriesStream | None = None
 
@@ -72,6 +77,7 @@ class Instances:
         self._accesses: OrderedDict[str, _Access] = OrderedDict()
         self._alone: Joined[str, Body] = Joined(intake.nursery, take=Body.dup, dispose=Body.close)
         self._streams: Joined[str, None] = Joined(intake.nursery)
+        self._ahead: Joined[InstancesQuery, None] = Joined(intake.nursery)
 
     async def open(self, instance: Instance, *, with_siblings: bool = False) -> Body:
         """The whole instance, from wherever it comes first.
@@ -112,7 +118,7 @@ class Instances:
 
     async def _obtain(self, instance: Instance, access: _Access, pattern: int) -> Body:
         if access.stream is None and len(access.missed) >= pattern:
-            self._start_stream(instance, access)
+            self._start_stream(instance, access, Priority.DEMANDED)
         stream = access.stream
         while stream is not None and stream.will_deliver(instance.SOPInstanceUID):
             with trio.move_on_after(PATIENCE):
@@ -126,8 +132,27 @@ class Instances:
             access.stream.delivered_otherwise(instance.SOPInstanceUID)
         return body
 
-    def _start_stream(self, instance: Instance, access: _Access) -> None:
+    def opened(self, instance: Instance, following: Callable[[], InstancesQuery | None]) -> None:
+        """An instance was opened; `following` tells which series its reader will reach next, if any."""
+        access = self._access(instance.SeriesInstanceUID)
+        access.opened.add(instance.SOPInstanceUID)
+        if access.followed or len(access.opened) < LEAST_DRAINED:
+            return
         listing = self._catalogue.peek(InstancesQuery(instance.StudyInstanceUID, instance.SeriesInstanceUID))
+        if listing is None or len(access.opened) < DRAINED_SHARE * len(listing.rows):
+            return
+        access.followed = True
+        if (query := following()) is not None:
+            self._ahead.start(query, lambda: self._run_ahead(query))
+
+    async def _run_ahead(self, query: InstancesQuery) -> None:
+        await self._catalogue.listing(query)
+        access = self._access(query.SeriesInstanceUID)
+        if access.stream is None:
+            self._start_stream(query, access, Priority.SPECULATIVE)
+
+    def _start_stream(self, of: Instance | InstancesQuery, access: _Access, priority: Priority) -> None:
+        listing = self._catalogue.peek(InstancesQuery(of.StudyInstanceUID, of.SeriesInstanceUID))
         if listing is None:
             return
         siblings = (row for row in listing.rows if isinstance(row, Instance))
@@ -137,11 +162,11 @@ class Instances:
 
         async def run() -> None:
             try:
-                await stream.run(self._gate, instance.StudyInstanceUID, instance.SeriesInstanceUID)
+                await stream.run(self._gate, of.StudyInstanceUID, of.SeriesInstanceUID, priority)
             finally:
                 access.stream = None
 
-        self._streams.start(instance.SeriesInstanceUID, run)
+        self._streams.start(of.SeriesInstanceUID, run)
 
     async def _retrieve_alone(self, instance: Instance) -> Body:
         bodies: list[Body] = []

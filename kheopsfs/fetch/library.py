@@ -126,8 +126,12 @@ class Library:
                 await self._instances.settle(content.instance)
         return self.size(content)
 
-    async def open(self, content: Content) -> Body:
+    async def open(self, content: Content, following: Callable[[], InstancesQuery | None] = lambda: None) -> Body:
         """The whole body. The caller closes it.
+
+        Args:
+            content: what to open.
+            following: which series a reader that walks on will reach next; asked when this one is nearly read.
 
         Raises:
             NotFoundError: after the listing it came from was asked for again.
@@ -136,6 +140,7 @@ class Library:
         try:
             if isinstance(content, InstanceFile):
                 body = await self._instances.open(content.instance, with_siblings=self._exact_sizes)
+                self._instances.opened(content.instance, following)
             else:
                 body = await self._renditions.open(content)
         except (NotFoundError, ServerFaultError) as error:

@@ -82,13 +82,13 @@ class SeriesStream:
             self.touch()
         return waiter.body
 
-    async def run(self, gate: Gate, StudyInstanceUID: str, SeriesInstanceUID: str) -> None:
+    async def run(self, gate: Gate, StudyInstanceUID: str, SeriesInstanceUID: str, priority: Priority) -> None:
         """Retrieve until the end, the first failure, or the loss of interest. Raises nothing but cancellation."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_interest, nursery.cancel_scope)
                 if await trio.to_thread.run_sync(self._is_worthwhile):
-                    await self._retrieve(gate, StudyInstanceUID, SeriesInstanceUID)
+                    await self._retrieve(gate, StudyInstanceUID, SeriesInstanceUID, priority)
                 nursery.cancel_scope.cancel()
         except* KheopsfsError as failures:
             log.warning(
@@ -103,10 +103,10 @@ class SeriesStream:
                 for waiter in waiters:
                     waiter.served.set()
 
-    async def _retrieve(self, gate: Gate, StudyInstanceUID: str, SeriesInstanceUID: str) -> None:
+    async def _retrieve(self, gate: Gate, StudyInstanceUID: str, SeriesInstanceUID: str, priority: Priority) -> None:
         async with (
             self._intake.spooling(self._hand_out) as spool,
-            gate.request(Priority.DEMANDED) as client,
+            gate.request(priority) as client,
             instances(client, StudyInstanceUID, SeriesInstanceUID, None) as events,
         ):
             key: str | None = None  # of the instance that is arriving, if it is one that we want

@@ -19,6 +19,7 @@ class InstanceFile(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
+        """The identity as text."""
         return f"instance/{self.instance.SeriesInstanceUID}/{self.instance.SOPInstanceUID}"
 
 
@@ -29,6 +30,7 @@ class InstanceThumbnail(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
+        """The identity as text."""
         return f"thumbnail/{self.instance.SeriesInstanceUID}/{self.instance.SOPInstanceUID}"
 
 
@@ -39,6 +41,7 @@ class SeriesThumbnail(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
+        """The identity as text."""
         return f"thumbnail/{self.series.SeriesInstanceUID}"
 
 
@@ -53,6 +56,7 @@ class StudyZip(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
+        """The identity as text."""
         listed = self.study.attributes()
         counts = (listed.get(f"NumberOfStudyRelated{what}", "") for what in ("Series", "Instances"))
         origin = f"{self.source.kind}:{self.source.album_id}:{':'.join(counts)}"

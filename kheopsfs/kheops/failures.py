@@ -136,15 +136,9 @@ def refusal(address: Address, url: str, response: httpx.Response) -> KheopsfsErr
 
 
 def with_status(error: E, status: int) -> E:
-    """Note the HTTP status that led to the error, for `status_of`."""
-    vars(error)["status"] = status
+    """Note the HTTP status that led to the error."""
+    error.status = status
     return error
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status that led to the error, if one did."""
-    status: int | None = getattr(error, "status", None)
-    return status
 
 
 def _named(status: int) -> str:

@@ -14,7 +14,7 @@ import logging
 from kheopsfs.errors import BadAnswerError, NotFoundError, PermissionMissingError, ServerFaultError, StalledError
 from kheopsfs.kheops import dicomjson
 from kheopsfs.kheops.client import DICOM_JSON, Client
-from kheopsfs.kheops.failures import ATTEMPTS, status_of
+from kheopsfs.kheops.failures import ATTEMPTS
 from kheopsfs.kheops.metadata import RowSplitter
 from kheopsfs.kheops.pages import PAGE_SIZE, Page
 from kheopsfs.kheops.records import Instance, InstancesQuery
@@ -118,7 +118,7 @@ async def _first_page(
         try:
             return await _page(client, query, 0, extras, _DOUBTFUL_ATTEMPTS), extras
         except (BadAnswerError, ServerFaultError) as error:
-            if status_of(error) is None:
+            if error.status is None:
                 raise
             logger.debug("asked again with fewer parameters: %s", error)
     return await _page(client, query, 0, plain, ATTEMPTS), plain

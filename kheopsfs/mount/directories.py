@@ -16,10 +16,10 @@ import trio
 
 from kheopsfs.errors import KheopsfsError
 from kheopsfs.fetch import Library
-from kheopsfs.kheops.records import Query
+from kheopsfs.kheops.records import InstancesQuery, Query
 from kheopsfs.mount.inodes import Inodes
 from kheopsfs.tree.directory import Directory, changes
-from kheopsfs.tree.nodes import File, Folder
+from kheopsfs.tree.nodes import File, Folder, Node
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,16 @@ class Directories:
             node.content for node in directory if isinstance(node, File) and not isinstance(node.content, bytes)
         )
         return self._hold(folder, listing.revision, directory)
+
+    def following(self, node: Node) -> InstancesQuery | None:
+        """The list of the series after the one that holds `node`, in the order of the study's folder; None if none."""
+        series = self._inodes[node.parent_ino].node
+        held = self._at_hand.get(series.parent_ino)
+        if held is None:
+            return None
+        later = (entry for entry in held[2] if entry.name > series.name and isinstance(entry, Folder))
+        query = next((entry.query for entry in later), None)
+        return query if isinstance(query, InstancesQuery) else None
 
     async def follow_changes(self) -> None:
         """Tell the kernel what changed, for ever."""

@@ -8,6 +8,7 @@ ENOSYS of the first two for good, and answers the rest with EROFS itself because
 Invariant: between awaits a handler changes nothing that another handler is in the middle of.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from kheopsfs.mount.attributes import SETTLED_TIMEOUT, Attributes
 from kheopsfs.mount.directories import Directories
 from kheopsfs.mount.handles import Handles, read_body
 from kheopsfs.mount.inodes import Inode, Inodes
-from kheopsfs.mount.requests import Requests, handler
+from kheopsfs.mount.requests import Requests, closing_handler, handler
 from kheopsfs.store import Body
 from kheopsfs.tree.directory import Directory
 from kheopsfs.tree.junk import is_junk_name
@@ -31,6 +32,7 @@ from kheopsfs.tree.nodes import File, Folder, Link
 
 ABSENT_TIMEOUT = 1.0  # seconds the kernel believes that a name is not there; it may arrive with the next listing
 LISTING_DEADLINE = 600.0  # seconds, all pages of the longest list together; each single wait ends long before
+STORED_BYTES = 4 * 1024 * 1024  # files up to this are given to the kernel whole at their first open: 1.4 to 2 × faster
 NAME_BYTES = 255  # what statfs says of names; ours are shorter
 
 Opened = Body | bytes
@@ -111,7 +113,7 @@ class KheopsOperations(pyfuse3.Operations):
                 self.inodes.forget([(inode.node.ino, 1)])  # the reply is full: the kernel did not take this one
                 return
 
-    @handler
+    @closing_handler
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
         """Close a directory."""
         self._listings.pop(fh)
@@ -134,9 +136,11 @@ class KheopsOperations(pyfuse3.Operations):
         content = known.node.content
         if isinstance(content, bytes):
             return pyfuse3.FileInfo(fh=self._files.add(content), keep_cache=True)
-        body = await self._library.open(content)
+        body = await self._library.open(content, lambda: self.directories.following(known.node))
         # Pages of an earlier body are good only if this is the same body.
         keep_cache = known.checksum in (None, body.checksum)
+        if known.checksum != body.checksum and keep_cache and body.size <= STORED_BYTES:
+            await trio.to_thread.run_sync(_store_pages, inode, body)
         known.checksum = body.checksum
         if known.told_size not in (None, body.size):
             pyfuse3.invalidate_inode(inode, attr_only=True)
@@ -150,7 +154,7 @@ class KheopsOperations(pyfuse3.Operations):
             return opened[off : off + size]
         return await read_body(opened, off, size)
 
-    @handler
+    @closing_handler
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """Close a file."""
         _close(self._files.pop(fh))
@@ -184,6 +188,12 @@ class KheopsOperations(pyfuse3.Operations):
         size = Size(len(content), exact=True) if isinstance(content, bytes) else self._library.size(content)
         inode.told_size = size.size
         return self._attributes.of(inode.node, size)
+
+
+def _store_pages(inode: pyfuse3.InodeT, body: Body) -> None:
+    """Give the kernel the bytes before it asks. Only from a worker thread, never from `read`: it may wait for pages."""
+    with contextlib.suppress(OSError):  # memory is short, or the inode was forgotten: then the kernel will ask
+        pyfuse3.notify_store(inode, 0, body.pread(body.size, 0))
 
 
 def _close(opened: Opened) -> None:

@@ -5,7 +5,7 @@ Why each rule (measured behaviour of pyfuse3 and the kernel):
 * an exception other than FUSEError ends the mount for everyone, so none leaves a handler;
 * a caller whose request is inside the daemon cannot be killed, and pyfuse3's `terminate` waits for running handlers, so
   each runs in a cancel scope of ours that ending the mount cancels; the caller then gets EIO at once;
-* no request is answered while the token is dead, cached or not.
+* no request is answered while the token is dead, cached or not, except those that only close something.
 
 What went wrong is logged without paths: names hold patients' names.
 """
@@ -63,13 +63,22 @@ class Guarded(Protocol):
 
 def handler(method: F) -> F:
     """Make a method of an operations class (a `Guarded` one) a handler that keeps the rules above."""
+    return _guard(method, admitted_only=True)
 
+
+def closing_handler(method: F) -> F:
+    """Like `handler`, for requests that let go of something: these are never refused, or it would stay open."""
+    return _guard(method, admitted_only=False)
+
+
+def _guard(method: F, *, admitted_only: bool) -> F:
     @functools.wraps(method)
     async def guarded(self: Guarded, *args: Any) -> Any:
         scope = self.requests.begin()
         try:
             with scope:
-                self.admit()
+                if admitted_only:
+                    self.admit()
                 return await method(self, *args)
         except pyfuse3.FUSEError:
             raise

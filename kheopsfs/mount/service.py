@@ -10,6 +10,7 @@ A lazy unmount (`umount -l`) leaves no trace on the FUSE device while files are 
 
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable
 
@@ -48,6 +49,7 @@ def run(settings: Settings, credentials: Credentials, address: Address, *, ready
     Raises:
         KheopsfsError: it could not be mounted, and nothing of it is left.
     """
+    _raise_descriptor_limit()
     try:
         trio.run(_serve, settings, credentials, address, ready)
     except BaseExceptionGroup as group:
@@ -86,6 +88,12 @@ async def _serve_library(
             operations.requests.cancel_all()
             pyfuse3.close(unmount=True)
             operations.close()
+
+
+def _raise_descriptor_limit() -> None:
+    """Every open file is a descriptor here as well, and so is every thread's database; the usual limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _mount(operations: KheopsOperations, settings: Settings, address: Address) -> None:

@@ -47,7 +47,7 @@ def empty_folder(folder: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Peers:
-    """`url` leads to the server over the link that is measured; `scratch` is a folder on the disk that all share."""
+    """`url` leads to the API over the link that is measured; `scratch` is a folder on the disk that all share."""
 
     url: str
     token: str
@@ -64,7 +64,7 @@ class Peers:
             quoted = accept.replace('"', '\\"')
             config = [f'header = "Authorization: Bearer {self.token}"', f'header = "Accept: {quoted}"']
             for number, path in enumerate(paths):
-                config += [f'url = "{self.url.rstrip("/")}{path}"', f'output = "{folder / str(number)}"']
+                config += [f'url = "{self.url}{path}"', f'output = "{folder / str(number)}"']
             command: list[str | Path] = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--config", "-"]
             if len(paths) > 1:
                 command += ["--parallel", "--parallel-max", str(PARALLEL)]
@@ -76,7 +76,7 @@ class Peers:
     def dicomweb_client(self, series: SeriesFacts, wanted: Sequence[str]) -> float:
         """Seconds that dicomweb-client takes; `wanted` are instances, or ``["iterated"]`` for the series as one."""
         with empty_folder(self.scratch / "dicomweb") as folder:
-            command = [sys.executable, Path(__file__).with_name("dicomweb.py"), folder, self.url.rstrip("/")]
+            command = [sys.executable, Path(__file__).with_name("dicomweb.py"), folder, self.url]
             printed = run([*command, series.StudyInstanceUID, series.SeriesInstanceUID, *wanted], feed=self.token)
             assert len(list(folder.iterdir())) == len(series.sizes)
             return float(printed)

@@ -89,7 +89,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.token = self.server.token()
-        self.peers = Peers(self.url, self.token, self.scratch)
+        self.peers = Peers(f"{self.url.rstrip('/')}/api", self.token, self.scratch)
 
     def add(self, row: str, peer: str, figure: float) -> None:
         self.samples.add(self.link, row, peer, figure)
@@ -134,7 +134,7 @@ def lists(bench: Bench, series: SeriesFacts) -> None:
     with bench.mounted() as mount:
         source = mount.path / "studies"
         bench.add("first ls of a source", KHEOPSFS, seconds_of(lambda: quietly(["ls", source])))
-        study = next(path for path in source.iterdir() if "500" in path.name)
+        study = next(path for path in source.iterdir() if "500_slices" in path.name)
         bench.add("first ls of a study", KHEOPSFS, seconds_of(lambda: quietly(["ls", study])))
         folder = next(study.iterdir())
         bench.add("first ls of a series (500)", KHEOPSFS, seconds_of(lambda: quietly(["ls", folder])))
@@ -174,7 +174,7 @@ def _kheopsfs_copies(bench: Bench, series: SeriesFacts) -> None:
             check_copies(copy, checksums)
 
     with bench.mounted() as mount:
-        folder = series_folder(mount, "500-slices")
+        folder = series_folder(mount, "500_slices")
         used = cpu_seconds(mount.pid)
         copied(COLD, KHEOPSFS, folder, series.checksums)
         bench.add(CPU, KHEOPSFS, (cpu_seconds(mount.pid) - used) / series.bytes * GB)
@@ -193,7 +193,7 @@ def _kheopsfs_copies(bench: Bench, series: SeriesFacts) -> None:
         done = mount.command("umount", str(mount.path))
         assert done.returncode == 0, done.stderr
         with mount:
-            folder = series_folder(mount, "500-slices")
+            folder = series_folder(mount, "500_slices")
             bench.server.clear_requests()
             copied(REMOUNTED, KHEOPSFS, folder, series.checksums)
             bench.add(REQUESTS, KHEOPSFS, len(bench.server.requests("/studies")))
@@ -219,7 +219,7 @@ def scans(bench: Bench) -> None:
     """dcmdump over all headers of a series that nobody has read yet, in order and in no order."""
     for row in (SCAN, SHUFFLED_SCAN):
         with bench.mounted() as mount:
-            paths = sorted(series_folder(mount, "500-slices").iterdir())
+            paths = sorted(series_folder(mount, "500_slices").iterdir())
             if row == SHUFFLED_SCAN:
                 random.Random(_SHUFFLE).shuffle(paths)
             bench.add(row, KHEOPSFS, seconds_of(lambda: quietly(["dcmdump", "-q", "+P", "0010,0010", *paths])))

@@ -78,7 +78,12 @@ def test_the_dicomdir_leads_to_every_file(demo: Demo, tmp_path: Path) -> None:
     place = demo.series("Report")
     zipped(demo, place.study).extractall(tmp_path)
     found = FileSet(tmp_path / "DICOMDIR")
-    expected = [one["SOPInstanceUID"] for one_series in demo.library() if one_series.study == place.study for one in one_series.instances]
+    expected = [
+        one["SOPInstanceUID"]
+        for one_series in demo.library()
+        if one_series.study == place.study
+        for one in one_series.instances
+    ]
     assert sorted(instance.SOPInstanceUID for instance in found) == sorted(expected)
     assert all(Path(instance.path).is_file() for instance in found)
     assert all(pydicom.dcmread(instance.path).SOPInstanceUID == instance.SOPInstanceUID for instance in found)

@@ -50,7 +50,7 @@ class Archive:
 @pytest.fixture(scope="module")
 def whole_archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     folder = tmp_path_factory.mktemp("archive")
-    written = write_study(folder, series=30, instances=SLICES)
+    written = write_study(folder, series=60, instances=SLICES)
     with (
         DemoServer("--data", str(folder)) as server,
         Mount(server.url, server.token("user"), tmp_path_factory.mktemp("home"), idle_timeout=IDLE) as mount,
@@ -570,10 +570,9 @@ def test_a_full_disk(archive: Archive, small_disk: Path, new_mount: NewMount) ->
     kept, lost, later = (sorted(folder.iterdir())[0] for folder in sorted(study.iterdir())[:3])
     expected = kept.read_bytes()
     filler = small_disk / "filler"
-    with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while True:
             file.write(bytes(4096))
-            file.flush()
     assert errno_of(lost.read_bytes) == errno.EIO
     assert "ENOSPC" in mount.log() or "No space left" in mount.log()
     assert kept.read_bytes() == expected
