@@ -95,14 +95,14 @@ class Call:
         """The Authorization header, which nginx has set for link URLs."""
         return self.headers.get("authorization")
 
-    def source(self, principal: Principal, *, may_be_inbox: bool = True) -> Source:
+    def source(self, principal: Principal) -> Source:
         """The album or inbox that the query names.
 
         Raises:
             ErrorAnswer: 400, 403 or 404, by the rules for lists.
         """
         album_id = self.query.get("album")
-        inbox = self.query.get("inbox") if may_be_inbox else None
+        inbox = self.query.get("inbox")
         if inbox is not None:
             if album_id is not None:
                 raise ErrorAnswer(json_error(400, "Bad Query Parameter", "Use only album xor inbox"))

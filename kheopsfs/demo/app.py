@@ -79,8 +79,11 @@ class Kheops:
             return tomcat(500)
 
     def _revoke(self, request: Request) -> None:
-        if token := self.accounts.tokens.get(secret_of(request) or ""):
+        secret = secret_of(request) or ""
+        if token := self.accounts.tokens.get(secret):
             token.revoked = True
+        if viewer := self.accounts.viewers.get(secret):
+            viewer.expires = 0.0
 
 
 def secret_of(request: Request) -> str | None:

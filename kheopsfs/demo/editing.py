@@ -102,7 +102,7 @@ def remove_instance(kheops: Kheops, SOPInstanceUID: str) -> None:
         UnknownNameError: no such instance.
     """
     series, _ = _find(kheops, SOPInstanceUID)
-    del series.instances[SOPInstanceUID]
+    kheops.library.remove(series, SOPInstanceUID)
 
 
 def link(kheops: Kheops, change: dict[str, Any]) -> None:

@@ -120,6 +120,7 @@ class Library:
 
     def __init__(self) -> None:
         self.studies: dict[str, Study] = {}
+        self._known: set[str] = set()
         self.kept: dict[object, Any] = {}
         """What was worked out about all studies and is true until something changes."""
 
@@ -131,7 +132,7 @@ class Library:
         """File one instance under the study and the series that it names.
 
         Returns:
-            The instance, or None when the library has that SOPInstanceUID in that series already.
+            The instance, or None when the library has that SOPInstanceUID already, wherever it is.
 
         Raises:
             InvalidDicomError: it is no DICOM file, or a DICOMDIR, or it lacks one of its UIDs.
@@ -144,6 +145,9 @@ class Library:
             raise InvalidDicomError("a DICOMDIR is no instance")
         if not (uids.get("0020000D") and uids.get("0020000E") and own.get("00080018") and syntax):
             raise InvalidDicomError("it lacks one of its UIDs")
+        if own["00080018"][0] in self._known:
+            return None
+        self._known.add(own["00080018"][0])
         study_uid, series_uid = uids["0020000D"][0], uids["0020000E"][0]
         study = self.studies.get(study_uid)
         if study is None:
@@ -152,16 +156,14 @@ class Library:
         if series is None:
             series = study.series[series_uid] = Series(study_uid, series_uid, attributes(dataset, SERIES_TAGS))
         instance = Instance(own["00080018"][0], syntax, own, body)
-        if instance.SOPInstanceUID in series.instances:
-            return None
         series.instances[instance.SOPInstanceUID] = instance
         series.counted += 1
         return instance
 
-    def find(self, StudyInstanceUID: str, SeriesInstanceUID: str) -> Series | None:
-        """A series by its place."""
-        study = self.studies.get(StudyInstanceUID)
-        return None if study is None else study.series.get(SeriesInstanceUID)
+    def remove(self, series: Series, SOPInstanceUID: str) -> None:
+        """Lose an instance; its series stays, even if it is empty now."""
+        del series.instances[SOPInstanceUID]
+        self._known.discard(SOPInstanceUID)
 
     def instances(self) -> Iterator[Instance]:
         """Every instance there is."""

@@ -6,6 +6,7 @@ still being streamed or held back by a fault. It logs no requests: their address
 
 import asyncio
 import gc
+import itertools
 import json
 import logging
 import socket
@@ -79,12 +80,12 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Lets the application see its connection, for it must know when a client is gone and be able to reset it."""
+    """Lets the application see its connection, to know when the client is gone, to reset it, and to count requests."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Put the transport where each request's scope will have it."""
+        """Put the transport and a counter where each request's scope will have them."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
+        self.app_state = {**self.app_state, "transport": transport, "requests": itertools.count(1)}
 
 
 class Server:

@@ -23,6 +23,9 @@ from kheopsfs.demo.faults import Fault, Plan
 JERSEY_BUFFER = 8192
 """Bytes; a body that fits has a Content-Length, and its failures have a status."""
 
+REQUESTS_PER_CONNECTION = 1000
+"""After so many nginx closes a connection, whatever the client wants."""
+
 GZIP_MINIMUM = 1000
 """Bytes; nginx leaves shorter bodies alone when it knows their length."""
 
@@ -36,7 +39,9 @@ class Connection:
     def __init__(self, scope: Scope, receive: Receive, send: Send, plan: Plan, behaviour: Behaviour) -> None:
         self._headers = Headers(scope=scope)
         self._head = scope["method"] == "HEAD"
-        self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
+        state: dict[str, Any] = scope.get("state", {})
+        self._transport: asyncio.Transport | None = state.get("transport")
+        self._number: int = next(state["requests"]) if "requests" in state else 1
         self._receive = receive
         self._send = send
         self._plan = plan
@@ -103,6 +108,8 @@ class Connection:
             headers.append(("Content-Type", answer.media_type))
         if length is not None and answer.status not in (204, 304):
             headers.append(("Content-Length", str(length)))
+        if self._number >= REQUESTS_PER_CONNECTION:
+            headers.append(("Connection", "close"))
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await self._send({"type": "http.response.start", "status": answer.status, "headers": encoded})
 

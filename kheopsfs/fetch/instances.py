@@ -117,20 +117,26 @@ class Instances:
             await self._alone.landed(self._key(InstanceFile(instance)))
 
     async def _obtain(self, instance: Instance, access: _Access, pattern: int) -> Body:
+        key = self._key(InstanceFile(instance))
         if access.stream is None and len(access.missed) >= pattern:
             self._start_stream(instance, access, Priority.DEMANDED)
-        stream = access.stream
+        if key not in self._alone and (body := await self._from_stream(instance, access.stream)) is not None:
+            return body
+        body = await self._alone.get(key, lambda: self._retrieve_alone(instance))
+        if access.stream is not None:
+            access.stream.serve(instance.SOPInstanceUID, body)
+        return body
+
+    async def _from_stream(self, instance: Instance, stream: SeriesStream | None) -> Body | None:
+        """The part of the stream, unless there will be none or it is late."""
         while stream is not None and stream.will_deliver(instance.SOPInstanceUID):
             with trio.move_on_after(PATIENCE):
                 if (body := await stream.part(instance.SOPInstanceUID)) is not None:
                     return body
             if stream.overtaken < OVERTAKES or trio.current_time() - stream.last_progress > STUCK:
                 stream.overtaken += 1
-                break
-        body = await self._alone.get(self._key(InstanceFile(instance)), lambda: self._retrieve_alone(instance))
-        if access.stream is not None:
-            access.stream.delivered_otherwise(instance.SOPInstanceUID)
-        return body
+                return None
+        return None
 
     def opened(self, instance: Instance, following: Callable[[], InstancesQuery | None]) -> None:
         """An instance was opened; `following` tells which series its reader will reach next, if any."""
@@ -169,6 +175,9 @@ class Instances:
         self._streams.start(of.SeriesInstanceUID, run)
 
     async def _retrieve_alone(self, instance: Instance) -> Body:
+        kept = await trio.to_thread.run_sync(self._intake.store.bodies.open, self._key(InstanceFile(instance)))
+        if kept is not None:  # it came with the stream in the moment in which the reader lost patience
+            return kept
         bodies: list[Body] = []
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,

@@ -58,6 +58,9 @@ class Joined(Generic[Key, Result]):
         self._dispose = dispose
         self._flights: dict[Key, _Flight[Result]] = {}
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._flights
+
     async def get(self, key: Key, work: Callable[[], Awaitable[Result]]) -> Result:
         """Join the flight of `key`, starting it with `work` if there is none.
 

@@ -59,9 +59,12 @@ class SeriesStream:
         """Somebody reads in this series."""
         self._last_interest = trio.current_time()
 
-    def delivered_otherwise(self, SOPInstanceUID: str) -> None:
-        """The instance came by a request of its own."""
+    def serve(self, SOPInstanceUID: str, body: Body) -> None:
+        """The instance is on the disk, by this stream or by a request of its own: give it to whoever waits for it."""
         self._missing.discard(SOPInstanceUID)
+        for waiter in self._waiters.pop(SOPInstanceUID, ()):
+            waiter.body = body.dup()
+            waiter.served.set()
 
     async def part(self, SOPInstanceUID: str) -> Body | None:
         """Wait for one instance; None when the stream ended without it. The caller closes the body."""
@@ -127,11 +130,7 @@ class SeriesStream:
 
     def _hand_out(self, key: str, body: Body) -> None:
         self.last_progress = trio.current_time()
-        SOPInstanceUID = self._uid_of[key]
-        self._missing.discard(SOPInstanceUID)
-        for waiter in self._waiters.pop(SOPInstanceUID, ()):
-            waiter.body = body.dup()
-            waiter.served.set()
+        self.serve(self._uid_of[key], body)
         body.close()
 
     def _is_worthwhile(self) -> bool:

@@ -30,7 +30,8 @@ def failure(error: OSError, folder: Path) -> CacheUnusableError | DiskFullError:
     """What the operating system said about the cache at `folder`, as an error a user can act on."""
     if error.errno in NO_ROOM:
         return DiskFullError(
-            f"no room left on the disk of the cache {folder}: free some space or choose another folder"
+            f"no room left on the disk of the cache {folder} ({errno.errorcode[error.errno]}): "
+            "free some space or choose another folder"
         )
     return CacheUnusableError(
         f"the cache folder {folder} cannot be used ({os.strerror(error.errno or errno.EIO)}): "

@@ -75,7 +75,6 @@ class NullMount:
     """The null file system in a process of its own, until the end of the `with`."""
 
     def __init__(self, mountpoint: Path, count: int, body: Path) -> None:
-        mountpoint.mkdir()
         self.path = mountpoint
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(mountpoint), str(count), str(body)], stdout=subprocess.PIPE, text=True

@@ -21,25 +21,35 @@ def tables(samples: Samples) -> str:
     for one in samples.as_rows():
         taken = one["taken"]
         assert isinstance(taken, list)
-        lines.append(f"| {one['link']} | {one['row']} | {one['peer']} | {_figure(str(one['row']), str(one['peer']), samples, one)} |")
+        lines.append(f"| {one['link']} | {one['row']} | {one['peer']} | {_figure(one)} |")
     lines += ["", "| ratio in this run | target | measured | |", "| --- | --- | ---: | --- |"]
     for verdict in verdicts(samples):
-        lines.append(f"| {verdict.what} | {verdict.target} | {verdict.figure:.2f} | {'met' if verdict.met else '**missed**'} |")
+        lines.append(
+            f"| {verdict.what} | {verdict.target} | {verdict.figure:.2f} | {'met' if verdict.met else '**missed**'} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def _figure(row: str, peer: str, samples: Samples, one: dict[str, object]) -> str:
-    median = samples.median(str(one["link"]), row, peer)
-    if peer == rows.MEMORY:
+def _figure(one: dict[str, object]) -> str:
+    median = float(str(one["median"]))
+    if one["peer"] == rows.MEMORY:
         return f"{median:.0f} MB"
-    return f"{median:.2f}" if row == rows.CPU else f"{median:.0f}" if row == rows.REQUESTS else f"{median:.4f} s"
+    if one["row"] == rows.CPU:
+        return f"{median:.2f} s"
+    if one["row"] == rows.REQUESTS:
+        return f"{median:.0f}"
+    return f"{median:.3f} s" if median >= 0.1 else f"{median * 1000:.2f} ms"
 
 
 def write(samples: Samples, docs: Path) -> None:
     """Write JSON, the picture, and the tables into the documentation."""
     document = {
         "when": time.strftime("%Y-%m-%d"),
-        "machine": {"cores": os.cpu_count(), "kernel": platform.release().partition("-")[0], "python": platform.python_version()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "kernel": platform.release().partition("-")[0],
+            "python": platform.python_version(),
+        },
         "figures": samples.as_rows(),
         "targets": [vars(verdict) for verdict in verdicts(samples)],
     }
@@ -59,9 +69,17 @@ def draw(samples: Samples, target: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "kheopsfs"  # the same figures make the same file
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    panels = [(link, row) for link, row in (
-        (LOOPBACK, rows.COLD), (GIGABIT, rows.COLD), (HUNDRED, rows.COLD), (LOOPBACK, rows.WARM), (LOOPBACK, rows.REMOUNTED)
-    ) if samples.median(link, row, rows.KHEOPSFS) is not None]
+    panels = [
+        (link, row)
+        for link, row in (
+            (LOOPBACK, rows.COLD),
+            (GIGABIT, rows.COLD),
+            (HUNDRED, rows.COLD),
+            (LOOPBACK, rows.WARM),
+            (LOOPBACK, rows.REMOUNTED),
+        )
+        if samples.median(link, row, rows.KHEOPSFS) is not None
+    ]
     if not panels:
         return
     figure, axes = plt.subplots(len(panels), 1, figsize=(8, 1.9 * len(panels)), layout="constrained", squeeze=False)
@@ -72,7 +90,9 @@ def draw(samples: Samples, target: Path) -> None:
             if (one["link"], one["row"]) == (link, row) and one["peer"] != rows.MEMORY
         }
         names = sorted(bars, key=bars.__getitem__, reverse=True)
-        drawn = axis.barh(names, [bars[name] for name in names], color=[_COLOURS.get(name, "#7f8c8d") for name in names])
+        drawn = axis.barh(
+            names, [bars[name] for name in names], color=[_COLOURS.get(name, "#7f8c8d") for name in names]
+        )
         axis.bar_label(drawn, fmt="%.2f s", padding=3)
         axis.set_title(f"{row} · {link}", loc="left", fontsize=10)
         axis.margins(x=0.15)

@@ -4,13 +4,13 @@ A `Bench` is one server seen over one link. Every turn mounts with an empty cach
 time. What is copied is compared with the originals outside the measured time.
 """
 
-import itertools
 import random
-import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from harness.mounting import Mount
@@ -27,7 +27,7 @@ from benchmark.measure import (
     seconds_of,
 )
 from benchmark.nullfs import NullMount
-from benchmark.peers import Peers, SeriesFacts, empty_folder
+from benchmark.peers import Peers, SeriesFacts, empty_folder, free_space
 
 KHEOPSFS = "kheopsfs"
 CURL = "curl"
@@ -85,7 +85,6 @@ class Bench:
     slow: bool = False
     token: str = field(init=False)
     peers: Peers = field(init=False)
-    _homes: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     def __post_init__(self) -> None:
         self.token = self.server.token()
@@ -100,12 +99,12 @@ class Bench:
     @contextmanager
     def mounted(self) -> Iterator[Mount]:
         """kheopsfs with nothing in its cache."""
-        home = self.scratch / f"home{next(self._homes)}"
+        home = Path(tempfile.mkdtemp(prefix="home-", dir=self.scratch))
         try:
             with Mount(self.url, self.token, home) as mount:
                 yield mount
         finally:
-            shutil.rmtree(home, ignore_errors=True)
+            free_space(home)
 
     def facts(self, description: str) -> SeriesFacts:
         """The first series of the study with that description, from the server's own books."""
@@ -143,12 +142,8 @@ def lists(bench: Bench, series: SeriesFacts) -> None:
         bench.note_memory(FIRST_OPEN, mount)
     json = "application/dicom+json"
     bench.add("first ls of a source", CURL, bench.peers.curl(f"/studies{query}", accept=json))
-    bench.add(
-        "first ls of a study", CURL, bench.peers.curl(f"/studies/{series.StudyInstanceUID}/series", accept=json)
-    )
-    bench.add(
-        "first ls of a series (500)", CURL, bench.peers.curl(f"{series.path}/instances?limit=1000", accept=json)
-    )
+    bench.add("first ls of a study", CURL, bench.peers.curl(f"/studies/{series.StudyInstanceUID}/series", accept=json))
+    bench.add("first ls of a series (500)", CURL, bench.peers.curl(f"{series.path}/instances?limit=1000", accept=json))
     uid, size = sorted(series.sizes.items())[len(series.sizes) // 2]
     bench.add(FIRST_OPEN, CURL, bench.peers.curl(f"{series.path}/instances/{uid}", at_least=size))
 
@@ -207,7 +202,9 @@ def _read_all(folder: Path) -> None:
 def _warm(bench: Bench, folder: Path, originals: Path) -> None:
     """What the kernel can mostly answer by itself, against a file system that does nothing else."""
     body = next(originals.iterdir())
-    with NullMount(bench.scratch / f"null{next(bench._homes)}", len(list(originals.iterdir())), body) as null:
+    with NullMount(
+        Path(tempfile.mkdtemp(prefix="null-", dir=bench.scratch)), len(list(originals.iterdir())), body
+    ) as null:
         with empty_folder(bench.scratch / "copy") as copy:
             bench.add(COLD, NULL, seconds_of(lambda: quietly(["cp", "-r", null.path, copy])))
         for row, what, loops in ((WARM_STAT, "stat", _LOOPS), (WARM_LIST, "readdir", _LOOPS), (WARM_READ, "read", 2)):
@@ -222,7 +219,8 @@ def scans(bench: Bench) -> None:
             paths = sorted(series_folder(mount, "500_slices").iterdir())
             if row == SHUFFLED_SCAN:
                 random.Random(_SHUFFLE).shuffle(paths)
-            bench.add(row, KHEOPSFS, seconds_of(lambda: quietly(["dcmdump", "-q", "+P", "0010,0010", *paths])))
+            command: list[str | Path] = ["dcmdump", "-q", "+P", "0010,0010", *paths]
+            bench.add(row, KHEOPSFS, seconds_of(partial(quietly, command)))
             bench.note_memory(row, mount)
 
 

@@ -29,12 +29,16 @@ def verdicts(samples: Samples) -> list[Verdict]:
         ours, theirs = samples.median(link, row, rows.KHEOPSFS), samples.median(link, base_row or row, peer)
         figure = ours / theirs if ours is not None and theirs else None
         beside = f"{base_row} of {peer}" if base_row else peer
-        return Verdict(f"{row} / {beside} ({link})", f"≤ {most:.2f}", figure, None if figure is None else figure <= most)
+        return Verdict(
+            f"{row} / {beside} ({link})", f"≤ {most:.2f}", figure, None if figure is None else figure <= most
+        )
 
     def speed(row: str) -> Verdict:
         ours, theirs = samples.median(LOOPBACK, row, rows.KHEOPSFS), samples.median(LOOPBACK, row, rows.NULL)
         figure = theirs / ours if ours and theirs is not None else None
-        return Verdict(f"{row}, speed / {rows.NULL} ({LOOPBACK})", "≥ 0.90", figure, None if figure is None else figure >= 0.9)
+        return Verdict(
+            f"{row}, speed / {rows.NULL} ({LOOPBACK})", "≥ 0.90", figure, None if figure is None else figure >= 0.9
+        )
 
     found = [ratio(link, rows.COLD, rows.ONE_MULTIPART, 1.10) for link in SHAPED]
     found += [

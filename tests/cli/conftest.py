@@ -1,5 +1,6 @@
 """Real runs of the command, each in a home of its own, against a demo server that runs as a process."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -69,9 +70,10 @@ class Home:
         """What the daemons said about themselves."""
         return [json.loads(file.read_text()) for file in (self.runtime / "kheopsfs").glob("*.json")]
 
-    def popen(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
-        """Start the command without a terminal."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def started(self, *arguments: str | Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        """The command while it runs, without a terminal. It is asked to end if the test has not ended it."""
+        with subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             env={**self.environment, **variables},
             stdin=subprocess.DEVNULL,
@@ -79,7 +81,16 @@ class Home:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+                try:
+                    process.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
 
     def run(self, *arguments: str | Path, said: str | None = None, **variables: str) -> Outcome:
         """Run the command to its end, without a terminal; `said` goes to its standard input."""

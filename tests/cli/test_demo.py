@@ -40,22 +40,19 @@ def test_once_shows_everything_and_leaves_nothing(home: Home) -> None:
 
 def test_it_stays_until_ctrl_c(home: Home, mountpoint: Path) -> None:
     before = traces()
-    with home.popen("demo", mountpoint) as command:
-        try:
-            assert command.stdout is not None
-            printed = []
-            while "Ctrl-C" not in (line := command.stdout.readline()):
-                assert line or command.poll() is None, command.communicate()
-                printed.append(line.strip())
-            paths = [Path(line) for line in printed if line.startswith(str(mountpoint))]
-            assert len(paths) > 4
-            assert all(path.exists() for path in paths), "every path that is named can be opened"
-            processes = descendants(command.pid)
-            assert len(processes) == 2, "the server, and the process that serves the mount"
-            command.send_signal(signal.SIGINT)
-            _, err = command.communicate(timeout=PATIENCE)
-        finally:
-            command.kill()
+    with home.started("demo", mountpoint) as command:
+        assert command.stdout is not None
+        printed = []
+        while "Ctrl-C" not in (line := command.stdout.readline()):
+            assert line or command.poll() is None, command.communicate()
+            printed.append(line.strip())
+        paths = [Path(line) for line in printed if line.startswith(str(mountpoint))]
+        assert len(paths) > 4
+        assert all(path.exists() for path in paths), "every path that is named can be opened"
+        processes = descendants(command.pid)
+        assert len(processes) == 2, "the server, and the process that serves the mount"
+        command.send_signal(signal.SIGINT)
+        _, err = command.communicate(timeout=PATIENCE)
     assert command.returncode == 0
     assert "Traceback" not in err
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
@@ -64,49 +61,40 @@ def test_it_stays_until_ctrl_c(home: Home, mountpoint: Path) -> None:
 
 
 def test_it_ends_when_somebody_unmounts(home: Home, mountpoint: Path) -> None:
-    with home.popen("demo", mountpoint) as command:
-        try:
-            assert command.stdout is not None
-            while "Ctrl-C" not in command.stdout.readline():
-                assert command.poll() is None, command.communicate()
-            assert home.run("umount", mountpoint).status == 0
-            command.communicate(timeout=PATIENCE)
-        finally:
-            command.kill()
+    with home.started("demo", mountpoint) as command:
+        assert command.stdout is not None
+        while "Ctrl-C" not in command.stdout.readline():
+            assert command.poll() is None, command.communicate()
+        assert home.run("umount", mountpoint).status == 0
+        command.communicate(timeout=PATIENCE)
     assert command.returncode == 0
 
 
 def test_serve_demo_prints_one_line_of_json(home: Home) -> None:
-    with home.popen("serve-demo", "--json") as server:
-        try:
-            assert server.stdout is not None
-            announcement = json.loads(server.stdout.readline())
-            port = int(announcement["url"].rstrip("/").rpartition(":")[2])
-            for token in announcement["tokens"]:
-                assert len(token["token"]) == 22
-                assert token["what"]
-            socket.create_connection(("127.0.0.1", port)).close()
-            server.send_signal(signal.SIGINT)
-            out, err = server.communicate(timeout=PATIENCE)
-        finally:
-            server.kill()
+    with home.started("serve-demo", "--json") as server:
+        assert server.stdout is not None
+        announcement = json.loads(server.stdout.readline())
+        port = int(announcement["url"].rstrip("/").rpartition(":")[2])
+        for token in announcement["tokens"]:
+            assert len(token["token"]) == 22
+            assert token["what"]
+        socket.create_connection(("127.0.0.1", port)).close()
+        server.send_signal(signal.SIGINT)
+        out, err = server.communicate(timeout=PATIENCE)
     assert out == ""
     assert "Traceback" not in err
 
 
 def test_serve_demo_for_people(home: Home) -> None:
-    with home.popen("serve-demo") as server:
-        try:
-            assert server.stdout is not None
-            text = ""
-            while "Ctrl-C" not in text:
-                line = server.stdout.readline()
-                assert line, server.communicate()
-                text += line
-            server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=PATIENCE)
-        finally:
-            server.kill()
+    with home.started("serve-demo") as server:
+        assert server.stdout is not None
+        text = ""
+        while "Ctrl-C" not in text:
+            line = server.stdout.readline()
+            assert line, server.communicate()
+            text += line
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=PATIENCE)
     assert "http://127.0.0.1:" in text
     assert "user token" in text
 
@@ -133,17 +121,13 @@ def own_files(tmp_path: Path) -> Path:
 def test_files_of_ones_own_come_back_byte_for_byte(
     home: Home, mountpoint: Path, own_files: Path, tmp_path: Path
 ) -> None:
-    with home.popen("serve-demo", "--json", "--data", own_files) as server:
-        try:
-            assert server.stdout is not None
-            announcement = json.loads(server.stdout.readline())
-            token = announcement["tokens"][0]["token"]
-            assert home.run("mount", announcement["url"], mountpoint, KHEOPS_TOKEN=token).status == 0
-            subprocess.run(["cp", "-r", mountpoint / "studies", tmp_path / "copy"], check=True)
-            assert home.run("umount", mountpoint).status == 0
-        finally:
-            server.terminate()
-            server.wait()
+    with home.started("serve-demo", "--json", "--data", own_files) as server:
+        assert server.stdout is not None
+        announcement = json.loads(server.stdout.readline())
+        token = announcement["tokens"][0]["token"]
+        assert home.run("mount", announcement["url"], mountpoint, KHEOPS_TOKEN=token).status == 0
+        subprocess.run(["cp", "-r", mountpoint / "studies", tmp_path / "copy"], check=True)
+        assert home.run("umount", mountpoint).status == 0
     copies = sorted(path.read_bytes() for path in (tmp_path / "copy").rglob("*.dcm"))
     originals = sorted(path.read_bytes() for path in own_files.rglob("IM*"))
     assert copies == originals

@@ -88,12 +88,9 @@ def test_the_log_is_private_and_says_what_happened(home: Home, mountpoint: Path,
 @contextlib.contextmanager
 def in_front(home: Home, *arguments: str | Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A mount that stays in the foreground; given once it is there."""
-    with home.popen("mount", "-f", *arguments, **variables) as process:
-        try:
-            wait_until(lambda: home.notes or process.poll() is not None, "the mount in the foreground")
-            yield process
-        finally:
-            process.kill()
+    with home.started("mount", "-f", *arguments, **variables) as process:
+        wait_until(lambda: home.notes or process.poll() is not None, "the mount in the foreground")
+        yield process
 
 
 WAYS = ["file", "variable", "input", "URL", "link", "share link"]
@@ -286,7 +283,7 @@ def test_a_mount_that_nobody_waits_for_any_more_is_undone(
     home: Home, mountpoint: Path, demo: Demo, user_token: str
 ) -> None:
     way = HeldBack(demo)
-    with home.popen("mount", way.url, mountpoint, KHEOPS_TOKEN=user_token) as command:
+    with home.started("mount", way.url, mountpoint, KHEOPS_TOKEN=user_token) as command:
         assert way.somebody_waits.wait(PATIENCE)
         (child,) = map(int, Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split())
         command.kill()

@@ -32,6 +32,9 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "my data"
     (root / "deep/er").mkdir(parents=True)
     shutil.copy(shipped("CT_small.dcm"), root / "IM1")
+    moved = pydicom.dcmread(shipped("CT_small.dcm"))
+    moved.SeriesInstanceUID = "1.2.3.4"
+    moved.save_as(root / "same instance elsewhere.dcm")
     shutil.copy(shipped("CT_small.dcm"), root / "zz copy of it.dcm")
     shutil.copy(shipped("MR_small_RLE.dcm"), root / "deep/er/ünï.dcm")
     shutil.copy(shipped("rtplan.dcm"), root / "deep/plan")
@@ -49,9 +52,9 @@ def test_what_is_indexed_and_what_is_left_out(folder: Path, caplog: pytest.LogCa
     paths = {Path(str(one.body.path)).name for one in library.instances() if isinstance(one.body, FileBody)}
     assert paths == {"IM1", "ünï.dcm", "plan"}, "the first of two copies is kept"
     said = [record.getMessage() for record in caplog.records]
-    for name in ("zz copy of it.dcm", "DICOMDIR", "notes.txt", "empty", "cut.dcm"):
+    for name in ("zz copy of it.dcm", "same instance elsewhere.dcm", "DICOMDIR", "notes.txt", "empty", "cut.dcm"):
         assert any(line.endswith(name) for line in said), name
-    assert len(said) == 5
+    assert len(said) == 6
     assert not [line for line in said if "CompressedSamples" in line], "no patient is named"
 
 

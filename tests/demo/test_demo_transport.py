@@ -1,6 +1,7 @@
 """Lengths, chunks, ranges, compression, HEAD (contract: "Sizes and transport")."""
 
 import gzip
+import http.client
 import io
 import zipfile
 
@@ -107,6 +108,18 @@ def test_a_zip_has_no_length(demo: Demo) -> None:
     assert "content-length" not in answer.headers
     assert "cache-control" not in answer.headers
     assert zipfile.ZipFile(io.BytesIO(answer.content)).namelist()[-1] == "DICOMDIR"
+
+
+def test_a_connection_is_closed_after_a_thousand_requests(demo: Demo) -> None:
+    connection = http.client.HTTPConnection(demo.url.removeprefix("http://"))
+    closing = []
+    for number in range(1, 1001):
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answer.read()
+        if answer.getheader("connection") == "close":
+            closing.append(number)
+    assert closing == [1000]
 
 
 def test_nothing_says_what_the_server_is_made_of(demo: Demo) -> None:

@@ -20,8 +20,9 @@ from harness.server import DemoServer
 IDLE = "2"
 """Seconds without a byte after which the mounts of this module give a request up."""
 
+STUDIES = 60
 SLICES = 4
-"""Instances in each series of the archive."""
+"""Instances in the only series of each study of the archive."""
 
 
 class Archive:
@@ -31,12 +32,15 @@ class Archive:
         self.server = server
         self.mount = mount
         self.written = written
-        study = only(list((mount.path / "studies").iterdir()))
-        self._unused = sorted(study.iterdir())
+        self._unused = sorted((mount.path / "studies").glob("*/*"))
+
+    def folder(self) -> Path:
+        """A series that nobody has listed yet."""
+        return self._unused.pop()
 
     def series(self) -> list[Path]:
         """The files of a series that nobody has opened yet."""
-        return sorted(self._unused.pop().iterdir())
+        return sorted(self.folder().iterdir())
 
     def fault(self, path: Path, *, below: str = "", **fault: object) -> None:
         """Switch a fault on for what is retrieved of the series of a file."""
@@ -50,7 +54,9 @@ class Archive:
 @pytest.fixture(scope="module")
 def whole_archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     folder = tmp_path_factory.mktemp("archive")
-    written = write_study(folder, series=60, instances=SLICES)
+    written = {}
+    for _ in range(STUDIES):  # a series in a study of its own, for nobody fetches the next study ahead
+        written |= write_study(folder, series=1, instances=SLICES)
     with (
         DemoServer("--data", str(folder)) as server,
         Mount(server.url, server.token("user"), tmp_path_factory.mktemp("home"), idle_timeout=IDLE) as mount,
@@ -94,7 +100,7 @@ CUTS: dict[str, dict[str, object]] = {
     "another instance": {"kind": "wrong_instance"},
     "delivered twice": {"kind": "duplicate"},
     "no DICOM": {"kind": "junk"},
-    "partial content": {"kind": "partial", "parts": 0},
+    "partial content": {"kind": "partial", "parts": 1},
     "a web page": {"kind": "html"},
     "not multipart": {"kind": "content_type", "media_type": "application/dicom"},
 }
@@ -122,7 +128,9 @@ def test_bad_answers_for_ever_are_an_error(archive: Archive) -> None:
     for file in files:
         assert cached(file) == "no"
         assert xattr(file, "kheops.size") == "bound"
-        asked = [entry for entry in retrievals(archive.server) if xattr(file, "dicom.SeriesInstanceUID") in entry["path"]]
+        asked = [
+            entry for entry in retrievals(archive.server) if xattr(file, "dicom.SeriesInstanceUID") in entry["path"]
+        ]
         assert len(asked) == 3
     assert list((archive.mount.cache / "tmp").rglob("*.*")) == []
     archive.server.clear_faults()
@@ -184,7 +192,7 @@ def test_a_fault_of_the_server_that_stays(archive: Archive) -> None:
 
 def test_a_folder_that_the_server_cannot_list(archive: Archive) -> None:
     """S14: 5xx on a list is EIO for `ls`, and nothing that is remembered."""
-    folder = archive._unused.pop()
+    folder = archive.folder()
     archive.fault(folder, kind="status", code=502)
     assert errno_of(lambda: os.listdir(folder)) == errno.EIO
     archive.server.clear_faults()
@@ -235,7 +243,7 @@ def test_silence_ends_and_hinders_nobody_else(archive: Archive, when: dict[str, 
 
 def test_silence_in_a_list(archive: Archive) -> None:
     """S14, S16: a list that never comes is ETIMEDOUT."""
-    folder = archive._unused.pop()
+    folder = archive.folder()
     archive.fault(folder, kind="stall")
     assert errno_of(lambda: os.listdir(folder)) == errno.ETIMEDOUT
     archive.server.clear_faults()
@@ -465,7 +473,9 @@ def test_files_that_are_closed_while_the_token_is_dead(clinic: DemoServer, new_m
     descriptors = Path(f"/proc/{mount.pid}/fd")
 
     def bodies() -> int:
-        return sum("/bodies/" in os.readlink(link) for link in map(str, descriptors.iterdir()) if os.path.lexists(link))
+        return sum(
+            "/bodies/files" in os.readlink(link) for link in map(str, descriptors.iterdir()) if os.path.lexists(link)
+        )
 
     opened = [file.open("rb") for file in files]
     assert until(lambda: bodies() >= len(files))
@@ -566,15 +576,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(archive: Archive, small_disk: Path, new_mount: NewMount) -> None:
     """S14: EIO for the file that does not fit, ENOSPC in the log; what fits goes on, and so does everything later."""
     mount = new_mount(archive.server, "--cache-dir", str(small_disk / "cache"), idle_timeout=IDLE)
-    study = only(list((mount.path / "studies").iterdir()))
-    kept, lost, later = (sorted(folder.iterdir())[0] for folder in sorted(study.iterdir())[:3])
+    kept, lost, later = (sorted(folder.iterdir())[0] for folder in sorted((mount.path / "studies").glob("*/*"))[:3])
     expected = kept.read_bytes()
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while True:
             file.write(bytes(4096))
     assert errno_of(lost.read_bytes) == errno.EIO
-    assert "ENOSPC" in mount.log() or "No space left" in mount.log()
+    assert "ENOSPC" in mount.log()
     assert kept.read_bytes() == expected
     assert os.listdir(later.parent)
     filler.unlink()
@@ -591,7 +600,7 @@ WRITES = {
     "append": "echo >> $FILE",
     "create": "echo > new",
     "rm": "rm -f $FILE",
-    "rm -r": "rm -r .",
+    "rm -r": "rm -r ../*",
     "mv": "mv $FILE new",
     "mv over": "mv -f $OTHER $FILE",
     "mkdir": "mkdir new",
@@ -630,7 +639,7 @@ def test_every_write_is_refused(whole_archive: Archive, folder_to_write_in: Path
         check=False,
     )
     assert done.returncode != 0
-    assert "Read-only file system" in done.stderr or "Refusing" in done.stderr
+    assert "Read-only file system" in done.stderr
     assert sorted(folder_to_write_in.iterdir()) == before
 
 
