@@ -7,10 +7,12 @@ of them in the same way: the stream stops, and what was begun is left unfinished
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kheopsfs.demo.accounts import Principal
 from kheopsfs.demo.answers import Call, UpstreamError
 from kheopsfs.demo.bodies import Body, Bytes, MemoryBody
 from kheopsfs.demo.faults import Plan
-from kheopsfs.demo.library import Instance
+from kheopsfs.demo.library import Instance, Series
+from kheopsfs.demo.pacs import shuffled
 
 
 @dataclass
@@ -45,6 +47,22 @@ def cut(body: Body, fails_at: int | None) -> Iterator[Bytes]:
         return
     yield body.read_at(0, fails_at)
     raise UpstreamError
+
+
+def of_series(call: Call, principal: Principal, visible: list[Series]) -> Iterator[tuple[Series, Instance]]:
+    """The instances of one series after the other, each series looked at again when its turn comes.
+
+    Raises:
+        UpstreamError: the token died or lost a series meanwhile (401), or the PACS does not have one (502).
+    """
+    for one in visible:
+        current = principal.series(call.library.studies.get(one.StudyInstanceUID)) if principal.is_live() else []
+        if one.SeriesInstanceUID not in {series.SeriesInstanceUID for series in current}:
+            raise UpstreamError(401)
+        if not one.instances:
+            raise UpstreamError(502)
+        for instance in shuffled(call, one):
+            yield one, instance
 
 
 def parts(instances: Iterator[Instance], make: Callable[[Instance], Part], call: Call) -> Iterator[Part]:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 
 from kheopsfs.demo import metadata, multipart, rendering, zipper
 from kheopsfs.demo.accept import MediaRange, parse
-from kheopsfs.demo.accounts import Principal
 from kheopsfs.demo.answers import NO_CACHE, Answer, Call, ErrorAnswer, UpstreamError, pacs_error, tomcat
 from kheopsfs.demo.bodies import MemoryBody
 from kheopsfs.demo.conversion import PIXEL_DATA, as_asked, element_bytes
 from kheopsfs.demo.credentials import for_authorization, for_proxy
-from kheopsfs.demo.delivery import Part, parts
+from kheopsfs.demo.delivery import Part, of_series, parts
 from kheopsfs.demo.library import Instance, Series
 from kheopsfs.demo.listing import media_type, require_read
 from kheopsfs.demo.pacs import shuffled
@@ -42,7 +41,7 @@ def study(call: Call, StudyInstanceUID: str) -> Answer:
     if wanted.media_type != "multipart/related" or wanted.type not in (DICOM, OCTETS):
         return tomcat(406)
     visible = source_series(call, principal, StudyInstanceUID)
-    return _answer(call, instances_of(call, principal, visible), wanted)
+    return _answer(call, (one for _, one in of_series(call, principal, visible)), wanted)
 
 
 def series(call: Call, StudyInstanceUID: str, SeriesInstanceUID: str) -> Answer:
@@ -54,21 +53,6 @@ def series(call: Call, StudyInstanceUID: str, SeriesInstanceUID: str) -> Answer:
 def instance(call: Call, StudyInstanceUID: str, SeriesInstanceUID: str, SOPInstanceUID: str) -> Answer:
     """`GET …/instances/{i}`."""
     return _retrieve(call, [_instance(call, StudyInstanceUID, SeriesInstanceUID, SOPInstanceUID)])
-
-
-def instances_of(call: Call, principal: Principal, visible: list[Series]) -> Iterator[Instance]:
-    """The instances of one series after the other.
-
-    Raises:
-        UpstreamError: the token died or lost a series meanwhile (401), or the PACS does not have one (502).
-    """
-    for one in visible:
-        current = call.library.studies.get(one.StudyInstanceUID)
-        if not principal.is_live() or one not in principal.series(current):
-            raise UpstreamError(401)
-        if not one.instances:
-            raise UpstreamError(502)
-        yield from shuffled(call, one)
 
 
 def series_metadata(call: Call, StudyInstanceUID: str, SeriesInstanceUID: str) -> Answer:

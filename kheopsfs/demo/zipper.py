@@ -19,9 +19,8 @@ from kheopsfs.demo.answers import NO_CACHE, Answer, Call, ErrorAnswer, UpstreamE
 from kheopsfs.demo.bodies import Bytes
 from kheopsfs.demo.conversion import decompressed
 from kheopsfs.demo.credentials import for_proxy
-from kheopsfs.demo.delivery import CLOSING, cut, failure
+from kheopsfs.demo.delivery import CLOSING, cut, failure, of_series
 from kheopsfs.demo.library import Instance, Series
-from kheopsfs.demo.pacs import shuffled
 
 ZIP = "application/zip"
 
@@ -76,7 +75,7 @@ def _stream(call: Call, principal: Principal, visible: list[Series]) -> Iterator
     fails = failure(call.plan)
     archive = zipfile.ZipFile(sink, "w")
     try:
-        for series, instance in _instances(call, principal, visible):
+        for series, instance in of_series(call, principal, visible):
             number = len(files) + 1
             name = f"DICOM/{number // FILES_PER_FOLDER}/{number}"
             with archive.open(_Entry(name), "w") as entry:
@@ -91,15 +90,6 @@ def _stream(call: Call, principal: Principal, visible: list[Series]) -> Iterator
         pass  # what the Java stream does when it is left by an exception: close, and so look whole
     archive.close()
     yield sink.take()
-
-
-def _instances(call: Call, principal: Principal, visible: list[Series]) -> Iterator[tuple[Series, Instance]]:
-    for one in visible:
-        current = call.library.studies.get(one.StudyInstanceUID)
-        if not principal.is_live() or one not in principal.series(current) or not one.instances:
-            raise UpstreamError
-        for instance in shuffled(call, one):
-            yield one, instance
 
 
 class _Entry(zipfile.ZipInfo):

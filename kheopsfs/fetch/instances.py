@@ -22,6 +22,7 @@ from kheopsfs.fetch.catalogue import Catalogue
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
+from kheopsfs.fetch.sizes import bound
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance, InstancesQuery
@@ -38,6 +39,7 @@ OVERTAKES = 1  # per stream: a 500-slice series then costs one request for the f
 STUCK = 10.0  # seconds without any part after which the stream is no reason to wait
 DRAINED_SHARE = 0.75  # of a series that was opened when the next one is started: the line is then about to fall idle
 LEAST_DRAINED = 3  # instances; somebody who opens one or two has shown no direction
+STREAMED_SHARE = 0.5  # of the cache that a series may take: a larger one would evict its own parts before they are read
 SERIES_WATCHED = 1000  # series whose pattern of access is remembered
 
 
@@ -161,9 +163,11 @@ class Instances:
         listing = self._catalogue.peek(InstancesQuery(of.StudyInstanceUID, of.SeriesInstanceUID))
         if listing is None:
             return
-        siblings = (row for row in listing.rows if isinstance(row, Instance))
+        files = [InstanceFile(row) for row in listing.rows if isinstance(row, Instance)]
+        if sum(map(bound, files)) > self._intake.store.size_limit * STREAMED_SHARE:
+            return
         stream = access.stream = SeriesStream(
-            self._intake, {sibling.SOPInstanceUID: self._key(InstanceFile(sibling)) for sibling in siblings}
+            self._intake, {file.instance.SOPInstanceUID: self._key(file) for file in files}
         )
 
         async def run() -> None:

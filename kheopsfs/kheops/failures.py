@@ -6,6 +6,7 @@ is wrapped as `Passing`, and `retried` tries again; everything else is final at 
 after a 4xx, and nothing after a stall: whoever waited 30 s in vain has waited enough.
 """
 
+import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -171,7 +172,8 @@ def _unconnected(address: Address, error: httpcore.ConnectError) -> KheopsfsErro
             hint = f" If it speaks plain HTTP, write http{address.origin[5:]}." if address.is_loopback else ""
             return TLSError(f"{address.origin} does not speak TLS as expected ({cause.reason or 'no reason'}).{hint}")
         if isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror
+            # trio's text names the address; a failed look-up of a name has a negative number and only a text.
+            reason = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
     return ServerUnreachableError(f"{address.origin} cannot be reached{': ' if reason else ''}{reason}.")
 
 

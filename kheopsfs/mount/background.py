@@ -20,7 +20,7 @@ from kheopsfs.kheops.credentials import Credentials
 from kheopsfs.mount import logs, registry, service
 from kheopsfs.mount.launch import Order
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kheopsfs.mount.background")  # __name__ is __main__ here
 
 UNEXPECTED = 1
 """Exit status of a bug."""

@@ -24,6 +24,7 @@ from kheopsfs.kheops.address import Address
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.credentials import Credentials
 from kheopsfs.kheops.tokens import TokenInfo
+from kheopsfs.mount import helper
 from kheopsfs.mount.attributes import Attributes
 from kheopsfs.mount.environment import fuse_problem, mounted
 from kheopsfs.mount.operations import KheopsOperations
@@ -34,6 +35,7 @@ from kheopsfs.tree.views import root
 log = logging.getLogger(__name__)
 
 TASKS = 400  # requests handled at once; when all are busy the whole mount stands still, and a waiting one costs little
+IDLE_TASKS = 16  # kept waiting for requests, so that a burst does not begin with starting tasks
 MOUNT_TABLE_PAUSE = 1.0  # seconds between looks at the mount table: a lazy unmount ends within a few
 
 
@@ -82,7 +84,7 @@ async def _serve_library(
                 nursery.start_soon(_end_when_unmounted, operations, settings)
                 nursery.start_soon(operations.directories.follow_changes)
                 nursery.start_soon(_say_when_ready, settings, ready)
-                await pyfuse3.main(max_tasks=TASKS)
+                await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
                 nursery.cancel_scope.cancel()
         finally:
             operations.requests.cancel_all()
@@ -105,11 +107,12 @@ def _mount(operations: KheopsOperations, settings: Settings, address: Address) -
         "fsname": address.origin,
     } | settings.fuse_options
     try:
-        pyfuse3.init(
-            operations,
-            str(settings.mountpoint),
-            {name if value is None else f"{name}={_escape(value)}" for name, value in options.items()},
-        )
+        with helper.woken_last():
+            pyfuse3.init(
+                operations,
+                str(settings.mountpoint),
+                {name if value is None else f"{name}={_escape(value)}" for name, value in options.items()},
+            )
     except RuntimeError as error:
         if problem := fuse_problem():
             raise FUSEUnavailableError(problem) from error

@@ -48,6 +48,7 @@ class Store:
         size_limit: bytes of bodies to keep, over all processes.
 
     Attributes:
+        size_limit: as above.
         bodies: files, instances most of all.
         listings: answers of the server to searches.
         ledger: sizes once seen.
@@ -59,6 +60,7 @@ class Store:
 
     def __init__(self, directory: Path, size_limit: int) -> None:
         folder = Path(os.path.realpath(directory))
+        self.size_limit = size_limit
         with ExitStack() as undo, _understood(folder):
             private_folder(folder)
             with locked(folder):

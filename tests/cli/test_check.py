@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import PATIENCE, Demo, Home
 from tests.cli.test_environment import UNSHARE, needs_namespace
 
@@ -27,6 +29,36 @@ def test_a_user_token(home: Home, demo: Demo, user_token: str) -> None:
     assert "not there yet" in row(outcome.out, "cache")
     assert user_token not in outcome.text
     assert not (home.path / ".cache").exists(), "looking makes nothing"
+
+
+def test_an_album_token(home: Home, demo: Demo) -> None:
+    token = next(token for what, token in demo.tokens.items() if what.startswith("album token") and "read" in what)
+    outcome = home.run("check", demo.url, KHEOPS_TOKEN=token)
+    assert outcome.status == 0, outcome
+    assert row(outcome.out, "token").startswith("album token of ")
+    assert "look at images" in row(outcome.out, "may")
+    assert "deleting" not in outcome.out
+    assert row(outcome.out, "expires").startswith("not known")
+
+
+def test_an_album_token_that_may_not_read(home: Home, demo: Demo) -> None:
+    token = next(token for what, token in demo.tokens.items() if "no read" in what)
+    outcome = home.run("check", demo.url, KHEOPS_TOKEN=token)
+    assert outcome.status == 0, outcome
+    assert "NOT look at images" in outcome.out
+    assert "add images" in outcome.out
+
+
+def test_a_token_that_has_expired(home: Home, demo: Demo) -> None:
+    outcome = home.run("check", demo.url, KHEOPS_TOKEN=demo.tokens["expired user token"])
+    assert outcome.status == 6
+    assert "expired" in outcome.err
+    assert "works here" in row(outcome.out, "FUSE")
+
+
+@pytest.mark.parametrize("auth", ["bearer", "basic", "link"])
+def test_each_way_to_send_it(home: Home, demo: Demo, user_token: str, auth: str) -> None:
+    assert home.run("check", demo.url, "--auth", auth, KHEOPS_TOKEN=user_token).status == 0
 
 
 def test_a_cache_that_is_there(home: Home, demo: Demo, user_token: str, tmp_path: Path) -> None:

@@ -4,42 +4,33 @@ import json
 import signal
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pydicom.data
 import pytest
 
 from kheopsfs.mount.environment import mount_table
-from tests.cli.conftest import PATIENCE, Demo, Home
+from tests.cli.conftest import PATIENCE, Demo, Home, children, is_running
 
 
-def traces() -> set[str]:
-    """What a demo could leave on this machine: mounts, folders."""
-    folders = {entry.name for entry in Path(tempfile.gettempdir()).glob("kheopsfs-demo-*")}
-    return folders | {str(entry.mountpoint) for entry in mount_table() if entry.is_ours}
-
-
-def descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children]
+def traces(home: Home) -> set[str]:
+    """What a demo could leave on this machine: folders, mounts, notes, logs."""
+    folders = {str(entry) for folder in (home.temporary, home.logs) for entry in folder.glob("*")}
+    ours = {str(entry.mountpoint) for entry in mount_table() if entry.mountpoint.is_relative_to(home.path.parent)}
+    return folders | ours | {str(note) for note in home.notes}
 
 
 def test_once_shows_everything_and_leaves_nothing(home: Home) -> None:
-    before = traces()
     outcome = home.run("demo", "--once")
     assert outcome.status == 0, outcome
     assert outcome.err == ""
     for shown in ("README.txt", "inbox", "albums/", "studies", "thumbnails", "zip", "by-uid", ".dcm", "PatientName"):
         assert shown.rstrip("/") in outcome.out
     assert "Ctrl-C" not in outcome.out
-    assert traces() == before
-    assert home.notes == []
-    assert list(home.logs.iterdir()) == []
+    assert traces(home) == set()
 
 
 def test_it_stays_until_ctrl_c(home: Home, mountpoint: Path) -> None:
-    before = traces()
     with home.started("demo", mountpoint) as command:
         assert command.stdout is not None
         printed = []
@@ -49,14 +40,14 @@ def test_it_stays_until_ctrl_c(home: Home, mountpoint: Path) -> None:
         paths = [Path(line) for line in printed if line.startswith(str(mountpoint))]
         assert len(paths) > 4
         assert all(path.exists() for path in paths), "every path that is named can be opened"
-        processes = descendants(command.pid)
+        processes = children(command.pid)
         assert len(processes) == 2, "the server, and the process that serves the mount"
         command.send_signal(signal.SIGINT)
         _, err = command.communicate(timeout=PATIENCE)
     assert command.returncode == 0
     assert "Traceback" not in err
-    assert not any(Path(f"/proc/{process}").exists() for process in processes)
-    assert traces() == before
+    assert not any(is_running(process) for process in processes)
+    assert traces(home) == set()
     assert list(mountpoint.iterdir()) == []
 
 

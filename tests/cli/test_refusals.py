@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from kheopsfs.mount.environment import mounted
-from tests.cli.conftest import PATIENCE, Demo, Home, Outcome, wait_until
+from tests.cli.conftest import PATIENCE, Demo, Home, Outcome, children, is_running
 from tests.cli.test_environment import UNSHARE, needs_namespace
 
 TOKEN = "vc8CW0nJgEOiMcBDbLwG5K"
@@ -238,14 +238,13 @@ def test_without_fuse(home: Home, mountpoint: Path, command: list[str]) -> None:
 def test_ctrl_c_while_the_server_is_silent(home: Home, mountpoint: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        command = home.popen("mount", url, mountpoint, KHEOPS_TOKEN=TOKEN)
-        connection, _ = silent.accept()  # the mount's own process has started and asks
-        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
-        assert len(children) == 1
-        command.send_signal(signal.SIGINT)
-        _, err = command.communicate(timeout=PATIENCE)
-        connection.close()
+        with home.started("mount", url, mountpoint, KHEOPS_TOKEN=TOKEN) as command:
+            connection, _ = silent.accept()  # the mount's own process has started and asks
+            (daemon,) = children(command.pid)
+            command.send_signal(signal.SIGINT)
+            _, err = command.communicate(timeout=PATIENCE)
+            connection.close()
     assert command.returncode == 130
     assert "Traceback" not in err
-    wait_until(lambda: not Path(f"/proc/{children[0]}").exists(), "the end of the mount's own process")
+    assert not is_running(daemon)
     assert mounted(mountpoint) is None

@@ -8,7 +8,7 @@ import pytest
 from kheopsfs.cli.console import EXIT_CODES
 from tests.cli.conftest import Home
 
-COMMANDS = ["mount", "umount", "check", "demo", "serve-demo"]
+COMMANDS = ["mount", "umount", "check", "pull", "demo", "serve-demo"]
 SECRET = "vc8CW0nJgEOiMcBDbLwG5K"
 HOST = "https://kheops.invalid"
 
@@ -73,6 +73,7 @@ def test_a_token_is_no_flag(home: Home, command: str, mountpoint: Path) -> None:
         ["umount"],
         ["umount", "a", "b"],
         ["check"],
+        ["pull"],
         ["check", HOST, "more"],
         ["demo", "a", "b"],
         ["serve-demo", "a"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pydicom
 import pytest
-from demo_client import STORED, Demo, bodies, parts
+from demo_client import STORED, ZIP, Demo, bodies, parts
 
 from kheopsfs.demo import synthetic
 from kheopsfs.demo.synthetic import ROOT, SyntheticSpec
@@ -97,5 +97,7 @@ def test_many_studies_and_albums() -> None:
         series = demo.get(f"/api/studies/{seen[17]}/series").json()[0]["0020000E"]["Value"][0]
         (content,) = bodies(demo.get(f"/api/studies/{seen[17]}/series/{series}", accept=STORED))
         assert pydicom.dcmread(io.BytesIO(content)).StudyInstanceUID == seen[17]
+        assert bodies(demo.get(f"/api/studies/{seen[17]}", accept=STORED)) == [content]
+        assert demo.get(f"/api/studies/{seen[17]}", accept=ZIP).status_code == 200
         slices = next(uid for uid in seen if uid.startswith(f"{ROOT}.1."))
         assert len(parts(demo.get(f"/api/studies/{slices}", "album token", accept=STORED))) == 2
