@@ -38,10 +38,9 @@ SMALLEST_CACHE = 16 * 1024**2
 
 _UNIT_BYTES = {
     "": 1,
-    **{f"{letter}{end}": 1024**power for power, letter in enumerate("KMGT", 1) for end in ("", "iB")},
-    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}{end}": 1024**power for power, letter in enumerate("kmgt", 1) for end in ("", "ib")},
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
 }
-_UNITS_BY_FOLDED_NAME = {name.casefold(): size for name, size in _UNIT_BYTES.items()}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)", re.ASCII)
 
 FUSE_OPTIONS_WITHOUT_VALUE = frozenset(
@@ -123,7 +122,7 @@ class Profile:
 def parse_size(text: str) -> int:
     """Bytes from ``10G``, ``500M``, ``1.5TiB`` (powers of 1024) or ``10GB`` (powers of 1000). Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
-    unit = _UNITS_BY_FOLDED_NAME.get(match[2].casefold()) if match else None
+    unit = _UNIT_BYTES.get(match[2].casefold()) if match else None
     if match is None or unit is None:
         raise ValueError(f"{text!r} is no size; write a number and a unit, such as 500M or 10G")
     return int(float(match[1]) * unit)
@@ -147,25 +146,22 @@ def _parse_seconds(text: str) -> float:
 
 
 def _parse_deadline(text: str) -> float:
-    seconds = _parse_seconds(text)
-    if seconds == 0:
-        raise ValueError("a deadline of 0 seconds would fail every request")
-    return seconds
+    if seconds := _parse_seconds(text):
+        return seconds
+    raise ValueError("a deadline of 0 seconds would fail every request")
 
 
 def _parse_switch(text: str) -> bool:
-    switch = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.casefold())
-    if switch is None:
-        raise ValueError(f"{text!r} is neither true nor false")
-    return switch
+    if (word := text.casefold()) in {"true", "yes", "1", "false", "no", "0"}:
+        return word in {"true", "yes", "1"}
+    raise ValueError(f"{text!r} is neither true nor false")
 
 
 def _parse_path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _parse_optional_path(text: str) -> Path | None:
-    return _parse_path(text) if text else None
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{text!r} names a user who does not exist") from None
 
 
 def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
@@ -200,7 +196,7 @@ class _Setting:
 
 
 _SETTINGS = {
-    "token_file": _Setting(_parse_optional_path, ""),
+    "token_file": _Setting(lambda text: _parse_path(text) if text else None, ""),
     "auth": _Setting(_one_of(get_args(AuthName)), "bearer"),
     "cache_dir": _Setting(_parse_path, platformdirs.user_cache_dir("kheopsfs")),
     "cache_size": _Setting(_parse_cache_size, "10G"),
@@ -251,7 +247,7 @@ def settle(
             values[name] = setting.parse(text)
         except ValueError as error:
             raise SettingsError(f"{origin}: {error}.") from None
-    return Settings(url="", mountpoint=mountpoint.expanduser().absolute(), **values)  # type: ignore[arg-type]
+    return Settings(url="", mountpoint=mountpoint.absolute(), **values)  # type: ignore[arg-type]
 
 
 def load_profiles(file: Path) -> dict[str, Profile]:
@@ -295,8 +291,8 @@ def _profile(name: str, table: object, file: Path) -> Profile:
         if key not in _SETTINGS:
             raise SettingsError(f"{place}: {key!r} is no setting; known are url, {', '.join(_SETTINGS)}.")
         settings[key] = _as_text(value, f"{place}: {key}")
-        if key in ("token_file", "cache_dir"):
-            settings[key] = str(file.parent / Path(settings[key]).expanduser())
+        if key in ("token_file", "cache_dir") and settings[key] and not settings[key].startswith("~"):
+            settings[key] = str(file.parent / settings[key])
     return Profile(name, file, url, settings)
 
 

@@ -11,7 +11,7 @@ packages_to_test=(
     dcmtk libgdcm-tools dcm2niix rsync attr tar busybox-static p7zip-full libarchive-tools procps util-linux
 )
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$@" >&2; }
 
 give_up() {
     say "" "$@"
@@ -85,13 +85,13 @@ install_project() {
     else
         need_packages "${packages_to_run[@]}"
     fi
-    # The folder's own name is part of it: a virtual environment that was moved does not work.
     wanted=$(cat "$root/pyproject.toml" "$root/constraints.txt" <(echo "$root") | sha256sum | cut -d ' ' -f 1)
     # What dev installs has all of demo in it.
     for stamp in "$venv/.kheopsfs-dev" "$venv/.kheopsfs-$extra"; do
         [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
     done
-    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    # Its programs name their interpreter by its full path, so one that was moved or copied does not work.
+    if ! grep -qsF "#!$venv/bin/python" "$venv/bin/pip" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(need_python)
         say "Making a virtual environment in .venv with $("$python" --version)"
         "$python" -m venv --clear "$venv"

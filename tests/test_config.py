@@ -81,6 +81,7 @@ def test_an_empty_variable_says_nothing() -> None:
     ("name", "text"),
     [
         ("auth", "cookie"),
+        ("cache_dir", "~nobody-of-that-name/x"),
         ("cache_size", "10Q"),
         ("cache_size", "-1G"),
         ("cache_size", ""),

@@ -18,6 +18,7 @@ from kheopsfs.errors import KheopsfsError, NotFoundError, ServerFaultError
 from kheopsfs.fetch.catalogue import Catalogue, Listing
 from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.instances import Instances
+from kheopsfs.fetch.recent import RecentBodies
 from kheopsfs.fetch.renditions import Renditions
 from kheopsfs.fetch.sizes import Sizes, bound
 from kheopsfs.fetch.spool import Intake
@@ -61,6 +62,7 @@ class Library:
         listings = _digest(f"{account}\0{info.kind}\0{info.album_id}")
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)
         self._sizes = Sizes(store)
+        self._recent = RecentBodies()
         intake = Intake(store, self._sizes, nursery)
         self._instances = Instances(self._gate, intake, self._catalogue, key=self._key)
         self._renditions = Renditions(self._gate, intake, self._catalogue, key=self._key)
@@ -82,7 +84,10 @@ class Library:
         async with trio.open_nursery() as nursery:
             library = cls(client, info, store, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
             nursery.start_soon(library._gate.watch)
-            yield library
+            try:
+                yield library
+            finally:
+                library._recent.close()
             nursery.cancel_scope.cancel()
 
     def admit(self) -> None:
@@ -137,17 +142,14 @@ class Library:
             NotFoundError: after the listing it came from was asked for again.
             KheopsfsError: see `Instances.open` and `Renditions.open`.
         """
-        try:
-            if isinstance(content, InstanceFile):
-                body = await self._instances.open(content.instance, with_siblings=self._exact_sizes)
-                self._instances.opened(content.instance, following)
-            else:
-                body = await self._renditions.open(content)
-        except (NotFoundError, ServerFaultError) as error:
-            if isinstance(content, InstanceFile) and await self._is_gone(content):
-                raise NotFoundError("the server does not list this instance any more") from error
-            raise
-        self._sizes.learn(self._key(content), body.size)
+        key = self._key(content)
+        body = self._recent.take(key)
+        if body is None:
+            body = await self._fetch(content)
+            self._recent.hold(key, body)
+            self._sizes.learn(key, body.size)
+        if isinstance(content, InstanceFile):
+            self._instances.opened(content.instance, following)
         return body
 
     async def is_cached(self, content: Content) -> bool:
@@ -160,6 +162,16 @@ class Library:
 
     def _key(self, content: Content) -> str:
         return f"{self._namespace}/{content.key}"
+
+    async def _fetch(self, content: Content) -> Body:
+        try:
+            if isinstance(content, InstanceFile):
+                return await self._instances.open(content.instance, with_siblings=self._exact_sizes)
+            return await self._renditions.open(content)
+        except (NotFoundError, ServerFaultError) as error:
+            if isinstance(content, InstanceFile) and await self._is_gone(content):
+                raise NotFoundError("the server does not list this instance any more") from error
+            raise
 
     async def _is_gone(self, content: InstanceFile) -> bool:
         """Ask for the listing again: a failed retrieval may mean that the object was removed or taken from us."""

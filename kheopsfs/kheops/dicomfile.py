@@ -108,11 +108,17 @@ def _read_uid_of_data_set(data: bytes, transfer_syntax: str | None) -> str | Non
 
 
 def _elements(data: bytes, position: int, *, explicit: bool, byte_order: str) -> Iterator[_Element]:
-    """The data elements from `position` on, values unread; raises _MoreNeeded where the bytes end (PS3.5 7.1)."""
+    """The data elements from `position` on, values unread, as far as they can be read (PS3.5 7.1).
+
+    Raises:
+        _MoreNeeded: where the bytes end.
+    """
     while position + 8 <= len(data):
         group, number = struct.unpack_from(byte_order + "HH", data, position)
         if not explicit:
             start, (length,) = position + 8, struct.unpack_from(byte_order + "I", data, position + 4)
+        elif not data[position + 4 : position + 6].isalpha():
+            return  # no VR: the transfer syntax says what is not so, as some writers of compressed files have it
         elif data[position + 4 : position + 6] in _SHORT_LENGTH:
             start, (length,) = position + 8, struct.unpack_from(byte_order + "H", data, position + 6)
         elif position + 12 <= len(data):

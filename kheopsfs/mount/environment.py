@@ -103,8 +103,9 @@ def _device_problem() -> str | None:
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        if error.errno in {errno.EACCES, errno.EPERM} and os.geteuid() != 0:
-            return None if _can_gain_root() else f"{FUSE_DEVICE} may not be opened by you. Ask for mode 0666 on it."
+        if error.errno == errno.EACCES:
+            # fusermount3 is setuid root, but opens the device as the user who called it.
+            return f"{FUSE_DEVICE} may not be opened by you; it usually has mode 0666. As root: chmod 666 {FUSE_DEVICE}"
         return f"{FUSE_DEVICE} cannot be opened: {error.strerror}. {_IN_A_CONTAINER}"
     return None
 

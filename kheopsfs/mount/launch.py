@@ -16,12 +16,12 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from kheopsfs.config import Settings
 from kheopsfs.errors import KheopsfsError, MountpointError
 from kheopsfs.kheops.credentials import Token
-from kheopsfs.mount.environment import mounted, unmount
+from kheopsfs.mount.environment import is_dead, mounted, unmount
 
 TOKEN_VARIABLE = "KHEOPS_TOKEN"  # noqa: S105 - the name of an environment variable
 
@@ -44,18 +44,16 @@ class Order:
 
     settings: Settings
     token: Token
-    foreground: bool
 
     def encode(self) -> bytes:
         """One JSON object; the only place where a token leaves this process, and it leaves through a pipe."""
-        order = {"settings": self.settings.as_json(), "token": self.token.reveal(), "foreground": self.foreground}
-        return json.dumps(order).encode()
+        return json.dumps({"settings": self.settings.as_json(), "token": self.token.reveal()}).encode()
 
     @classmethod
     def decode(cls, text: bytes) -> Self:
         """The inverse of `encode`."""
         order = json.loads(text)
-        return cls(Settings.from_json(order["settings"]), Token(order["token"]), order["foreground"])
+        return cls(Settings.from_json(order["settings"]), Token(order["token"]))
 
 
 class LaunchError(KheopsfsError):
@@ -91,7 +89,7 @@ def in_background(settings: Settings, token: Token) -> None:
         start_new_session=True,
     )
     try:
-        _give_order(process, Order(settings, token, foreground=False))
+        _give_order(process, Order(settings, token))
         _await_answer(process)
         _probe(settings.mountpoint)
     except BaseException:
@@ -101,7 +99,7 @@ def in_background(settings: Settings, token: Token) -> None:
     process.returncode = 0
 
 
-def in_foreground(settings: Settings, token: Token, module: str) -> None:
+def in_foreground(settings: Settings, token: Token, module: str) -> NoReturn:
     """Become the process that serves the mount; does not return.
 
     Args:
@@ -110,7 +108,7 @@ def in_foreground(settings: Settings, token: Token, module: str) -> None:
         module: what to run; it takes its order like the one for the background, and reports in its own way.
     """
     reading, writing = os.pipe()
-    order = Order(settings, token, foreground=True).encode()
+    order = Order(settings, token).encode()
     if len(order) > PIPE_CAPACITY:
         raise MountpointError("The settings of this mount are too long.")
     os.write(writing, order)
@@ -164,5 +162,6 @@ def _stop(process: subprocess.Popen[bytes], mountpoint: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if (entry := mounted(mountpoint)) is not None and entry.is_ours:
+    # Only what nobody serves: another mount may have been quicker, and is none of ours to end.
+    if (entry := mounted(mountpoint)) is not None and entry.is_ours and is_dead(entry.mountpoint):
         unmount(entry.mountpoint, lazy=True)

@@ -5,7 +5,8 @@ requests are cancelled *first*, because pyfuse3's `terminate` waits for handlers
 the mountpoint is cleared, and the library, the store and the connections are closed. None of that waits for the
 network.
 
-A lazy unmount (`umount -l`) leaves no trace on the FUSE device while files are open, so the mount table is watched.
+A lazy unmount (`umount -l`) leaves no trace on the FUSE device while files are open, so the mount table is watched. It
+is watched for this very mount: meanwhile another may be on the same mountpoint, and must not be unmounted in its stead.
 """
 
 import logging
@@ -26,7 +27,7 @@ from kheopsfs.kheops.credentials import Credentials
 from kheopsfs.kheops.tokens import TokenInfo
 from kheopsfs.mount import helper
 from kheopsfs.mount.attributes import Attributes
-from kheopsfs.mount.environment import fuse_problem, mounted
+from kheopsfs.mount.environment import MountEntry, fuse_problem, mount_table, mounted
 from kheopsfs.mount.operations import KheopsOperations
 from kheopsfs.store import Store
 from kheopsfs.tree.names import NameStyle
@@ -78,17 +79,18 @@ async def _serve_library(
         attributes = Attributes(os.geteuid(), os.getegid(), settings.list_ttl)
         operations = KheopsOperations(library, root(info.kind, NameStyle(settings.names)), attributes)
         _mount(operations, settings, client.address)
+        entry = mounted(settings.mountpoint)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_end_on_signal, operations)
-                nursery.start_soon(_end_when_unmounted, operations, settings)
+                nursery.start_soon(_end_when_unmounted, operations, entry)
                 nursery.start_soon(operations.directories.follow_changes)
                 nursery.start_soon(_say_when_ready, settings, ready)
                 await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
                 nursery.cancel_scope.cancel()
         finally:
             operations.requests.cancel_all()
-            pyfuse3.close(unmount=True)
+            pyfuse3.close(unmount=entry in mount_table())  # what is mounted there now may be another's
             operations.close()
 
 
@@ -137,10 +139,10 @@ async def _end_on_signal(operations: KheopsOperations) -> None:
             _end(operations)
 
 
-async def _end_when_unmounted(operations: KheopsOperations, settings: Settings) -> None:
+async def _end_when_unmounted(operations: KheopsOperations, entry: MountEntry | None) -> None:
     while True:
         await trio.sleep(MOUNT_TABLE_PAUSE)
-        if await trio.to_thread.run_sync(mounted, settings.mountpoint) is None:
+        if entry not in await trio.to_thread.run_sync(mount_table):
             log.info("the mount was taken away")
             _end(operations)
 

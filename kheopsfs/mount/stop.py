@@ -40,6 +40,8 @@ def stop(path: Path) -> None:
         _detach(entry.mountpoint)
         if not ended and not process.wait(BEREFT_DEADLINE):
             process.signal(signal.SIGKILL)
+            process.wait(BEREFT_DEADLINE)
+            registry.find(entry.mountpoint)  # a process that was killed cannot take back its own note
     finally:
         process.close()
 

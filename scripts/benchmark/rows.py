@@ -161,10 +161,8 @@ def copies(bench: Bench, series: SeriesFacts) -> None:
 
 
 def _kheopsfs_copies(bench: Bench, series: SeriesFacts) -> None:
-    copy = bench.scratch / "copy"
-
     def copied(row: str, peer: str, folder: Path, checksums: set[str]) -> None:
-        with empty_folder(copy):
+        with empty_folder(bench.scratch / "copy") as copy:
             bench.add(row, peer, seconds_of(lambda: quietly(["cp", "-r", folder, copy])))
             check_copies(copy, checksums)
 

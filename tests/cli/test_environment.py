@@ -131,3 +131,15 @@ def test_root_without_the_right_to_mount() -> None:
         check=True,
     ).stdout
     assert "CAP_SYS_ADMIN" in printed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root to become somebody else")
+@pytest.mark.parametrize(("mode", "problem"), [(0o600, "may not be opened by you"), (0o666, "None")])
+def test_a_device_that_only_root_may_open(mode: int, problem: str) -> None:
+    # What is imported later may not be readable to nobody.
+    become_nobody = "import os, pyfuse3; os.setgid(65534); os.setuid(65534)\n"
+    printed = in_namespace(
+        f"mount -t tmpfs -o dev none /mnt && mknod -m {mode:o} /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse",
+        PROBLEM.replace("; ", "\n" + become_nobody, 1),
+    )
+    assert problem in printed

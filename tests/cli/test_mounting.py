@@ -188,8 +188,7 @@ def test_a_daemon_that_is_stopped_is_no_dead_one(home: Home, mountpoint: Path, d
     os.kill(pid, signal.SIGSTOP)
     assert home.run("mount", demo.url, mountpoint, KHEOPS_TOKEN=user_token).status == 7
     assert home.run("umount", mountpoint).status == 0
-    wait_until(lambda: not is_running(pid), "the end of the daemon")
-    assert mounted(mountpoint) is None
+    assert_nothing_is_left(home, mountpoint, pid)
 
 
 def test_mounting_again_over_a_dead_mount(home: Home, mountpoint: Path, demo: Demo, user_token: str) -> None:

@@ -224,3 +224,14 @@ async def test_what_was_fetched_needs_no_request_in_another_life(archive: DemoSe
             assert (await scene.library.settle(InstanceFile(row))).exact
             assert await scene.read(row) == truth[row.SOPInstanceUID]
         assert scene.body_requests() == []
+
+
+async def test_what_was_opened_a_moment_ago_is_still_open(archive: DemoServer, tmp_path: Path) -> None:
+    """Programs open a file again and again: that needs neither the server nor the cache's database."""
+    async with scene_on(archive, tmp_path / "cache") as scene:
+        first = await scene.read(scene.rows[0])
+        for file in (tmp_path / "cache" / "bodies").rglob("*"):
+            if file.is_file() and "." not in file.name:
+                file.unlink()
+        assert await scene.read(scene.rows[0]) == first
+        assert scene.body_requests() == [scene.rows[0].SOPInstanceUID]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from conftest import NewMount
 from harness.looking import only, retrievals, until, xattr
 from harness.mounting import Mount

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from conftest import NewMount
 from harness.looking import only, retrievals, until
 from harness.mounting import Mount
@@ -173,8 +172,10 @@ def test_a_new_mount_right_after_a_lazy_unmount(willing: DemoServer, tmp_path: P
         file = next((old.path / "studies").glob("*study*/*/*.dcm"))
         with file.open("rb") as opened:
             assert opened.read(132).endswith(b"DICM")
+            os.kill(pid, signal.SIGSTOP)  # so that it cannot look between the two
             run(old, ["fusermount3", "-u", "-z", str(old.path)])
             with Mount(willing.url, token, tmp_path) as new:
+                os.kill(pid, signal.SIGCONT)
                 until(lambda: not is_running(pid))
                 assert new.is_mounted
                 assert result_of(file.read_bytes)
