@@ -13,6 +13,7 @@ token ever sees what was listed for another.
 """
 
 import errno
+import functools
 import logging
 import time
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import trio
 
-from kheopsfs.errors import KheopsfsError, PermissionMissingError, TokenRefusedError
+from kheopsfs.errors import KheopsfsError, NotFoundError, PermissionMissingError, TokenRefusedError
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.kheops.records import (
@@ -56,8 +57,12 @@ _decoders: dict[type, msgspec.msgpack.Decoder[Sequence[Record]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The rows of one list, when they were fetched (seconds since the epoch), and their revision."""
+    """The rows of one list, when they were fetched (seconds since the epoch), and their revision.
 
+    `query` is the one that was asked, with its hints (an equal one may lack them).
+    """
+
+    query: Query
     rows: Sequence[Record]
     fetched_at: float
     revision: int
@@ -101,11 +106,27 @@ class Catalogue:
 
     async def refresh(self, query: Query) -> Listing:
         """Ask the server now, whatever is kept, and wait for the answer."""
+        if (known := self._memory.get(query)) is not None:
+            query = known.query
         return await self._flights.get(query, lambda: self._fetch(query, Priority.DEMANDED))
 
     def peek(self, query: Query) -> Listing | None:
         """What is in memory, however old."""
         return self._memory.get(query)
+
+    def doubt(self, query: Query) -> None:
+        """The object that this list belongs to may be gone: in the background, ask again for the lists that show it."""
+        for known in list(self._memory):
+            match query, known:
+                case InstancesQuery(StudyInstanceUID=uid), SeriesQuery(StudyInstanceUID=shown) if uid == shown:
+                    pass
+                case SeriesQuery(source=source), StudiesQuery(source=shown) if source == shown:
+                    pass
+                case StudiesQuery(), AlbumsQuery():
+                    pass
+                case _:
+                    continue
+            self._flights.start(known, functools.partial(self._fetch, known, Priority.SPECULATIVE))
 
     async def _renew(self, query: Query) -> Listing:
         """Like `refresh`, but the request goes on when the caller stops waiting."""
@@ -131,6 +152,8 @@ class Catalogue:
         except KheopsfsError as error:
             if not _may_show_stale(error):
                 await self._drop(query)
+            if isinstance(error, NotFoundError):
+                self.doubt(query)
             raise
         listing = self._remember(query, rows, time.time())
         with trio.CancelScope(shield=True):
@@ -143,7 +166,7 @@ class Catalogue:
             listing = replace(before, fetched_at=fetched_at)
         else:
             self._revisions += 1
-            listing = Listing(rows, fetched_at, self._revisions)
+            listing = Listing(query, rows, fetched_at, self._revisions)
             self._rows_in_memory += len(rows) - (len(before.rows) if before is not None else 0)
         self._memory[query] = listing
         while self._rows_in_memory > ROWS_IN_MEMORY and len(self._memory) > 1:
@@ -162,7 +185,7 @@ class Catalogue:
     # -- on disk; these run in worker threads ------------------------------------------------------------------------
 
     def _key(self, query: Query) -> str:
-        named = replace_hints(query)
+        named = _without_hints(query)
         return f"{self._namespace}/{msgspec.json.encode(named).decode()}"
 
     def _load(self, query: Query) -> tuple[Sequence[Record], float] | None:
@@ -179,7 +202,7 @@ class Catalogue:
         self._kept.put(self._key(query), _encoder.encode(rows))
 
 
-def replace_hints(query: Query) -> Query:
+def _without_hints(query: Query) -> Query:
     """The query without what is no part of its identity."""
     if isinstance(query, InstancesQuery):
         return InstancesQuery(query.StudyInstanceUID, query.SeriesInstanceUID)

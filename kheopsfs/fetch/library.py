@@ -4,7 +4,6 @@ It owns the nursery in which everything is fetched; leaving it cancels all that 
 waits for the network.
 """
 
-import contextlib
 import errno
 import hashlib
 import logging
@@ -24,7 +23,7 @@ from kheopsfs.fetch.sizes import Sizes, bound
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.contents import Content, InstanceFile
-from kheopsfs.kheops.records import EVERYTHING, InstancesQuery, Query, SeriesQuery
+from kheopsfs.kheops.records import InstancesQuery, Query
 from kheopsfs.kheops.tokens import TokenInfo
 from kheopsfs.store import Body, Store
 
@@ -177,8 +176,7 @@ class Library:
         """Ask for the listing again: a failed retrieval may mean that the object was removed or taken from us."""
         instance = content.instance
         query = InstancesQuery(instance.StudyInstanceUID, instance.SeriesInstanceUID)
-        with contextlib.suppress(KheopsfsError):
-            await self._catalogue.refresh(SeriesQuery(EVERYTHING, instance.StudyInstanceUID))
+        self._catalogue.doubt(query)
         try:
             listing = await self._catalogue.refresh(query)
         except KheopsfsError as error:

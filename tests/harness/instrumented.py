@@ -39,9 +39,7 @@ class InstrumentedMount(Mount):
     def __init__(self, url: str, token: str, home: Path, **settings: Any) -> None:
         super().__init__(url, token, home)
         common = settle(self.path, {"cache_dir": str(self.cache), "log_level": "debug"}, {})
-        self._order = Order(
-            dataclasses.replace(common, url=f"{url.rstrip('/')}/api", **settings), Token(token), foreground=True
-        )
+        self._order = Order(dataclasses.replace(common, url=f"{url.rstrip('/')}/api", **settings), Token(token))
         self._log = home / "log"
 
     def __enter__(self) -> Self:

@@ -81,3 +81,11 @@ def original(server: DemoServer, token: str, path: Path, client: httpx.Client) -
     )
     answer.raise_for_status()
     return answer.content
+
+
+def waits_for_mount(native_thread_id: int) -> bool:
+    """Whether a thread of this process is inside a request to a FUSE file system."""
+    try:
+        return "request_wait_answer" in Path(f"/proc/self/task/{native_thread_id}/wchan").read_text()
+    except FileNotFoundError:
+        return False

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NewMount
+from harness.instrumented import InstrumentedMount
 from harness.looking import only, retrievals, until, xattr
 from harness.mounting import Mount
 from harness.patience import Attempt, errno_of, result_of
@@ -464,28 +465,23 @@ def test_a_token_of_somebody_else_changes_nobodys_view(clinic: DemoServer, new_m
     assert os.listdir(mount.path / "studies") == before
 
 
-def test_files_that_are_closed_while_the_token_is_dead(clinic: DemoServer, new_mount: NewMount) -> None:
+def test_files_that_are_closed_while_the_token_is_dead(clinic: DemoServer, tmp_path: Path) -> None:
     """S14: refusing everything must not keep what its owner has closed."""
     token = clinic.token("album", "PET")
-    mount = new_mount(clinic, "--list-ttl", "1", token=token)
-    files = sorted((mount.path / "studies").glob("*/*PT*/*.dcm"))[:20]
-    descriptors = Path(f"/proc/{mount.pid}/fd")
-
-    def bodies() -> int:
-        return sum(
-            "/bodies/files" in os.readlink(link) for link in map(str, descriptors.iterdir()) if os.path.lexists(link)
-        )
-
-    opened = [file.open("rb") for file in files]
-    assert until(lambda: bodies() >= len(files))
-    clinic.call("POST", "/revoke", json={"token": token})
-    try:
-        until(lambda: errno_of(files[0].read_bytes) == errno.EACCES)
-        for file in opened:
-            file.close()
-        until(lambda: bodies() == 0)
-    finally:
-        clinic.call("POST", "/restore", json={"token": token})
+    with InstrumentedMount(clinic.url, token, tmp_path, list_ttl=1.0) as mount:
+        files = sorted((mount.path / "studies").glob("*/*PT*/*.dcm"))[:20]
+        opened = [file.open("rb") for file in files]
+        folder = os.open(files[0].parent, os.O_RDONLY)
+        assert mount.count("files") >= len(files)
+        clinic.call("POST", "/revoke", json={"token": token})
+        try:
+            until(lambda: errno_of(files[0].read_bytes) == errno.EACCES)
+            for file in opened:
+                file.close()
+            os.close(folder)
+            until(lambda: mount.count("files") == mount.count("folders") == 0)
+        finally:
+            clinic.call("POST", "/restore", json={"token": token})
 
 
 def test_a_token_without_permission(clinic: DemoServer, new_mount: NewMount) -> None:

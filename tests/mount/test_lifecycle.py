@@ -3,6 +3,7 @@
 What the commands say and refuse is tested with the commands; here is what becomes of readers, processes and files.
 """
 
+import contextlib
 import errno
 import os
 import pty
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import NewMount
@@ -23,6 +25,8 @@ from harness.server import DemoServer
 
 PROMISED_END = 5.0
 """Seconds within which a mount is gone."""
+
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
 MARGIN = 5.0
 """Seconds more that a busy machine may take."""
@@ -170,9 +174,12 @@ def test_a_new_mount_right_after_a_lazy_unmount(willing: DemoServer, tmp_path: P
     with Mount(willing.url, token, tmp_path) as old:
         pid = old.pid
         file = next((old.path / "studies").glob("*study*/*/*.dcm"))
-        with file.open("rb") as opened:
-            assert opened.read(132).endswith(b"DICM")
-            os.kill(pid, signal.SIGSTOP)  # so that it cannot look between the two
+        # Opened by somebody else: what this process starts would inherit the file, and closing it asks the mount.
+        reader = subprocess.Popen(["sh", "-c", 'exec 3< "$0" && echo open && read go_on', file], **PIPES)
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        os.kill(pid, signal.SIGSTOP)  # so that it cannot look between the two
+        try:
             run(old, ["fusermount3", "-u", "-z", str(old.path)])
             with Mount(willing.url, token, tmp_path) as new:
                 os.kill(pid, signal.SIGCONT)
@@ -180,6 +187,10 @@ def test_a_new_mount_right_after_a_lazy_unmount(willing: DemoServer, tmp_path: P
                 assert new.is_mounted
                 assert result_of(file.read_bytes)
                 assert len(notes(new)) == 1
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            reader.communicate("\n")
         assert notes(new) == []
 
 

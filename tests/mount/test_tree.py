@@ -4,7 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def test_links_by_uid_lead_to_their_studies(mount: Mount) -> None:
     assert links.keys() == {xattr(study, "dicom.StudyInstanceUID") for study in (mount.path / "studies").iterdir()}
     for uid, link in links.items():
         assert link.is_symlink()
-        assert not os.readlink(link).startswith("/")
+        assert not link.readlink().is_absolute()
         assert xattr(link.resolve(strict=True), "dicom.StudyInstanceUID") == uid
         assert link.resolve().parent == mount.path / "studies"
 
@@ -131,9 +131,10 @@ def test_times_come_from_the_data(mount: Mount) -> None:
         present = os.listxattr(study)
         date = xattr(study, "dicom.StudyDate") if "user.dicom.StudyDate" in present else ""
         time = xattr(study, "dicom.StudyTime") if "user.dicom.StudyTime" in present else ""
+        zone = xattr(study, "dicom.TimezoneOffsetFromUTC") if "user.dicom.TimezoneOffsetFromUTC" in present else "+0000"
         digits = date.replace(".", "")
         if digits.isdigit():
-            expected = datetime.strptime(f"{digits}{time[:6].ljust(6, '0')}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            expected = datetime.strptime(f"{digits}{time[:6].ljust(6, '0')}{zone}", "%Y%m%d%H%M%S%z")
             assert study.stat().st_mtime == expected.timestamp()
             dated += 1
         else:
@@ -228,11 +229,11 @@ def test_what_the_server_loses_disappears(new_mount: Any) -> None:
         kept = names(study) - {report.name}
         server.call("POST", "/unlink", json=change)
         until(lambda: names(study) == kept)
-        assert not report.exists()
+        until(lambda: not report.exists())
         assert (mount.path / "studies" / report.relative_to(pet)).is_dir()
         server.call("DELETE", f"/albums/{change['source']}")
         until(lambda: pet.name not in names(albums))
-        assert not pet.exists()
+        until(lambda: not pet.exists())
 
 
 def test_names_by_id_hold_no_patients_name(server: DemoServer, new_mount: Any) -> None:
