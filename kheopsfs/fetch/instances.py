@@ -161,7 +161,7 @@ class Instances:
 
     def _start_stream(self, of: Instance | InstancesQuery, access: _Access, priority: Priority) -> None:
         listing = self._catalogue.peek(InstancesQuery(of.StudyInstanceUID, of.SeriesInstanceUID))
-        if listing is None:
+        if listing is None or of.SeriesInstanceUID in self._streams:
             return
         files = [InstanceFile(row) for row in listing.rows if isinstance(row, Instance)]
         if sum(map(bound, files)) > self._intake.store.size_limit * STREAMED_SHARE:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import trio
 
-from kheopsfs.errors import BadAnswerError, NotFoundError
+from kheopsfs.errors import BadAnswerError, NotFoundError, ServerFaultError
 from kheopsfs.fetch.catalogue import Catalogue
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
@@ -86,7 +86,7 @@ class Renditions:
         """The PACS picks an instance itself, from an unordered list and perhaps one it cannot render; then we pick."""
         try:
             return await _insist(lambda: self._jpeg(series, None))
-        except (NotFoundError, BadAnswerError):
+        except (NotFoundError, BadAnswerError, ServerFaultError):
             query = InstancesQuery(series.StudyInstanceUID, series.SeriesInstanceUID)
             listing = await self._catalogue.listing(query)
             instances = [row for row in listing.rows if isinstance(row, Instance)]

@@ -97,13 +97,13 @@ class SeriesQuery(msgspec.Struct, frozen=True, tag=True):
 class InstancesQuery(msgspec.Struct, frozen=True, tag=True):
     """The instances of a series, whatever the source. The series list's own words help to ask well:
 
-    `expected` is NumberOfSeriesRelatedInstances (0: not known), against which a capped list is found out;
+    `expected` is NumberOfSeriesRelatedInstances (None: not known), against which a capped list is found out;
     `Modality` tells whether size hints are worth their price. Neither is part of the list's identity.
     """
 
     StudyInstanceUID: str
     SeriesInstanceUID: str
-    expected: int = 0
+    expected: int | None = None
     Modality: str = ""
 
     def __eq__(self, other: object) -> bool:

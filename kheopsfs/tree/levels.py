@@ -174,10 +174,11 @@ class SeriesFolder(Folder, frozen=True, gc=False, kw_only=True):
     def query(self) -> InstancesQuery:
         """The instances, with what the series list said about them."""
         row = series_row(self.record)
+        count = whole_number(row.NumberOfSeriesRelatedInstances)
         return InstancesQuery(
             self.record.StudyInstanceUID,
             self.record.SeriesInstanceUID,
-            expected=max(0, whole_number(row.NumberOfSeriesRelatedInstances) or 0),
+            expected=None if count is None else max(0, count),
             Modality=row.Modality,
         )
 

@@ -167,8 +167,8 @@ def test_a_bug_costs_one_answer_and_not_the_mount(server: DemoServer, tmp_path: 
         assert errno_of(lambda: os.listdir(mount.path / "albums")) == errno.EIO
         assert errno_of(lambda: os.getxattr(file, "user.kheops.cached")) == errno.EIO
         assert (mount.path / "README.txt").read_text()
-        assert mount.log().count("ZeroDivisionError: open") == 1
-        assert mount.log().count("Traceback") >= 3
+        assert mount.log().count("ZeroDivisionError") >= 3
+        assert mount.log().count("a bug in kheopsfs") >= 3
         mount.have_a_bug(have=False)
         assert file.read_bytes()[128:132] == b"DICM"
         assert other.read_bytes()

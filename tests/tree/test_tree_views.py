@@ -153,7 +153,7 @@ def test_folders_say_which_list_fills_them() -> None:
     assert (query.StudyInstanceUID, query.SeriesInstanceUID, query.expected, query.Modality) == (
         "1.2.20",
         "1.2.20.1",
-        0,
+        None,
         "MR",
     )
     query = queries[f"studies/{MAGIX_NAME}/{CIRC_NAME}"]

@@ -1,0 +1,232 @@
+"""Where tokens and patients' names must not be (S19, S21), after everything was used: lists, files, pictures, zips, links,
+extended attributes, and every kind of failure."""
+
+import errno
+import itertools
+import os
+import re
+import socket
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from conftest import NewMount
+from harness.looking import files, until
+from harness.mounting import Mount
+from harness.patience import Attempt, errno_of
+from harness.server import DemoServer
+
+PATIENTS = ["Doe", "Jane", "Yamada", "Tarou", "山田", "Müller", "Zoë", "Nightingale", "Florence", "Smith", "قباني"]
+"""Parts of the names of the samples' patients."""
+
+DESCRIPTIONS = ["Thorax", "Schädel", "planning", "Rest_ECG", "Findings"]
+"""Parts of what studies and series are called; these too are in paths, and tell about a patient."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DemoServer]:
+    with DemoServer() as demo:
+        yield demo
+
+
+def look_at_everything(mount: Mount) -> bytes:
+    """Every name, link, attribute and extended attribute of a mount, and some of each kind of file."""
+    seen = []
+    for folder, names, found in os.walk(mount.path):
+        for name in [*names, *found]:
+            path = Path(folder) / name
+            seen.append(os.fsencode(path.relative_to(mount.path)))
+            path.lstat()
+            if path.is_symlink():
+                seen.append(os.fsencode(path.readlink()))
+                continue
+            for attribute in os.listxattr(path):
+                seen += [attribute.encode(), os.getxattr(path, attribute)]
+    first = {tuple(path.relative_to(mount.path).parts[:3]): path for path in files(mount.path)}
+    for path in first.values():
+        with suppress(OSError):  # a zip of what the token sees in part, a picture that cannot be made
+            path.read_bytes()
+    return b"\n".join(seen)
+
+
+def fail_in_every_way(server: DemoServer, mount: Mount) -> None:
+    """Requests for all that is not cached yet, with every kind of fault."""
+    unread = [
+        path for path in files(mount.path / "studies", "*.dcm") if os.getxattr(path, "user.kheops.cached") == b"no"
+    ]
+    faults = [
+        {"kind": "cut", "fraction": 0.5},
+        {"kind": "reset"},
+        {"kind": "stall"},
+        {"kind": "html"},
+        {"kind": "junk"},
+        {"kind": "wrong_instance"},
+        *({"kind": "status", "code": code} for code in (400, 401, 403, 404, 406, 418, 500)),
+        {"kind": "status", "code": 302, "location": "http://127.0.0.1:9/api/link/elsewhere"},
+        {"kind": "status", "code": 302, "location": "no address at all:::"},
+        {"kind": "body", "text": "nonsense"},
+    ]
+    by_series = {path.parent: path for path in unread}
+    for path, fault in zip(by_series.values(), itertools.cycle(faults), strict=False):
+        server.fault(path=os.getxattr(path, "user.dicom.SeriesInstanceUID").decode(), **fault)
+    server.fault(path="/wado", kind="status", code=500, after=3)
+    attempts = [Attempt(path.read_bytes) for path in by_series.values()]
+    attempts += [Attempt(path.read_bytes) for path in files(mount.path / "thumbnails")[::40]]
+    assert any(attempt.errno() for attempt in attempts)
+    errno_of((mount.path / "studies" / "Doe^Jane").stat)
+    server.clear_faults()
+
+
+def written_by(mount: Mount) -> dict[Path, bytes]:
+    """Everything that the mount has written: cache, log, notes; but not the token file, which is the user's."""
+    folders = [mount.home / name for name in ("cache", "state", "config", "kheopsfs")]
+    return {path: path.read_bytes() for folder in folders if folder.exists() for path in files(folder)}
+
+
+@pytest.mark.parametrize("auth", ["bearer", "basic", "link"])
+def test_the_token_is_nowhere(server: DemoServer, new_mount: NewMount, auth: str) -> None:
+    """S19, S21: not in arguments, environment or mount table, not in a name or an extended attribute (answers in link mode
+    hold the token in every RetrieveURL), not in a log at its loudest, not in the cache, whose files are ours alone."""
+    token = server.token("user", "Ada")
+    mount = new_mount(server, "--auth", auth, "--log-level", "debug", token=token, idle_timeout="2")
+    secret = token.encode()
+    seen = look_at_everything(mount)
+    assert b"user.kheops.url" in seen
+    assert b"/api/studies/" in seen
+    assert secret not in seen
+    assert b"/link/" not in seen
+    fail_in_every_way(server, mount)
+    assert {request["auth"] for request in server.requests("/api/studies")} >= {auth}
+    process = Path(f"/proc/{mount.pid}")
+    for place in ("cmdline", "environ", "mountinfo", "comm"):
+        assert secret not in (process / place).read_bytes()
+    assert secret not in Path("/proc/self/mountinfo").read_bytes()
+    assert secret not in subprocess.run(["ps", "axeww"], capture_output=True, check=True, timeout=60).stdout
+    written = written_by(mount)
+    assert any(path.suffix == ".log" for path in written)
+    assert [path for path, content in written.items() if secret in content] == []
+    viewer = re.compile(rb"[A-Za-z0-9_-]{150,}\.[A-Za-z0-9_.-]{200,}")
+    assert [path for path, content in written.items() if path.suffix == ".log" and viewer.search(content)] == []
+    for path in (mount.cache, *mount.cache.rglob("*")):
+        status = path.lstat()
+        assert not stat.S_IMODE(status.st_mode) & 0o077 or path.name == "CACHEDIR.TAG", path
+    assert mount.command("umount", str(mount.path)).returncode == 0
+    assert [path for path, content in written_by(mount).items() if secret in content] == []
+
+
+def test_a_token_that_is_replaced_is_not_logged_either(server: DemoServer, new_mount: NewMount) -> None:
+    """S21: the old token and the new one are both secret."""
+    token, successor = server.token("user", "Ada"), server.token("user", "revoked")
+    mount = new_mount(server, "--list-ttl", "1", "--log-level", "debug", token=token)
+    server.call("POST", "/restore", json={"token": successor})
+    server.call("POST", "/revoke", json={"token": token})
+    try:
+        until(lambda: "token is refused" in mount.log())
+        mount.write_token(successor)
+        until(lambda: errno_of(lambda: os.listdir(mount.path / "studies")) is None)
+    finally:
+        server.call("POST", "/restore", json={"token": token})
+        server.call("POST", "/revoke", json={"token": successor})
+    for secret in (token.encode(), successor.encode()):
+        assert [path for path, content in written_by(mount).items() if secret in content] == []
+
+
+def test_patients_are_not_in_the_log(server: DemoServer, new_mount: NewMount) -> None:
+    """S21: at the default level no name, description or path is logged, whatever fails."""
+    mount = new_mount(server, token=server.token("user", "Ada"), idle_timeout="2")
+    seen = look_at_everything(mount).decode()
+    assert all(name in seen for name in PATIENTS)
+    fail_in_every_way(server, mount)
+    assert errno_of(lambda: (mount.path / "studies/Doe-Jane").read_bytes()) == errno.ENOENT
+    log = mount.log()
+    assert len(log.splitlines()) > 10, "there was something to log"
+    assert [word for word in (*PATIENTS, *DESCRIPTIONS) if word in log.replace(str(mount.path), "")] == []
+    assert "WARNING" in log
+
+
+# -- nobody else is told ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def listener() -> Iterator[tuple[str, list[bytes]]]:
+    """Another server: its address, and all that anybody sends to it."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as waiting:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = waiting.accept()
+                    with client:
+                        heard.append(client.recv(65536))
+                        client.sendall(
+                            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n[]"
+                        )
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{waiting.getsockname()[1]}", heard
+
+
+@pytest.mark.parametrize("auth", ["bearer", "link"])
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_redirects_are_not_followed(server: DemoServer, tmp_path: Path, auth: str, code: int) -> None:
+    """S21: wherever the server points to, nobody there hears anything: no token, no connection."""
+    with (
+        listener() as (elsewhere, heard),
+        Mount(server.url, server.token("user", "Ada"), tmp_path, "--auth", auth) as mount,
+    ):
+        file = next((mount.path / "studies").glob("*/*SR*/*.dcm"))
+        server.fault(path="/api/(studies|albums|wado)", kind="status", code=code, location=f"{elsewhere}/api/studies")
+        try:
+            assert errno_of(file.read_bytes) == errno.EIO
+            assert errno_of(lambda: os.listdir(mount.path / "inbox")) == errno.EIO
+            assert errno_of(lambda: os.listdir(mount.path / "albums")) == errno.EIO
+        finally:
+            server.clear_faults()
+        assert file.read_bytes()
+        assert httpx.get(elsewhere, trust_env=False).status_code == 200, "it would have heard"
+        assert len(heard) == 1
+
+
+def test_proxies_of_the_environment_are_not_told(server: DemoServer, tmp_path: Path) -> None:
+    """S21: a proxy named in the environment would see the token of a plain connection."""
+    with listener() as (proxy, heard):
+        mount = Mount(server.url, server.token("user", "Grace"), tmp_path)
+        mount.environment |= {name: proxy for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")}
+        with mount:
+            assert os.listdir(mount.path / "studies")
+        assert heard == []
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1/api", "http://kheops.invalid", "http://[2001:db8::1]/api/studies"])
+def test_plain_http_to_another_machine_is_refused(tmp_path: Path, url: str) -> None:
+    """S21: a token goes over plain http to this machine only, unless told otherwise."""
+    mount = Mount(url, "aToken0fTwentyTwoChars", tmp_path)
+    done = mount.command("mount", url, str(mount.path), "--token-file", str(mount.token_file))
+    assert done.returncode == 3
+    assert "https" in done.stderr
+    assert "aToken" not in done.stderr + done.stdout
+    assert not mount.is_mounted
+
+
+def test_a_token_file_that_others_can_read_is_not_read_again(server: DemoServer, new_mount: NewMount) -> None:
+    """S21: also while the mount lives, a successor in a file that others can read is not taken."""
+    token, successor = server.token("album", "PET"), server.token("user", "Grace")
+    mount = new_mount(server, "--list-ttl", "1", token=token)
+    server.call("POST", "/revoke", json={"token": token})
+    try:
+        until(lambda: errno_of(lambda: os.listdir(mount.path)) == errno.EACCES)
+        mount.token_file.chmod(0o644)
+        mount.token_file.write_text(successor)
+        server.clear_requests()
+        until(lambda: len(server.requests("introspect")) >= 2)
+        assert errno_of(lambda: os.listdir(mount.path)) == errno.EACCES
+        assert "another account" not in mount.log(), "the file was not believed"
+    finally:
+        server.call("POST", "/restore", json={"token": token})
