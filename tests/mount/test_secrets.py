@@ -35,13 +35,17 @@ def server() -> Iterator[DemoServer]:
         yield demo
 
 
+SAMPLE = 3
+"""Folders and files of each folder that are looked at closely."""
+
+
 def look_at_everything(mount: Mount) -> bytes:
-    """Every name, link, attribute and extended attribute of a mount, and some of each kind of file."""
+    """Every name of a mount, links, attributes and extended attributes in each folder, and some of each kind of file."""
     seen = []
     for folder, names, found in os.walk(mount.path):
-        for name in [*names, *found]:
+        seen += [os.fsencode(name) for name in (*names, *found)]
+        for name in (*names[:SAMPLE], *found[:SAMPLE]):
             path = Path(folder) / name
-            seen.append(os.fsencode(path.relative_to(mount.path)))
             path.lstat()
             if path.is_symlink():
                 seen.append(os.fsencode(path.readlink()))
@@ -85,8 +89,12 @@ def fail_in_every_way(server: DemoServer, mount: Mount) -> None:
 
 def written_by(mount: Mount) -> dict[Path, bytes]:
     """Everything that the mount has written: cache, log, notes; but not the token file, which is the user's."""
-    folders = [mount.home / name for name in ("cache", "state", "config", "kheopsfs")]
-    return {path: path.read_bytes() for folder in folders if folder.exists() for path in files(folder)}
+    written = {}
+    for folder in (mount.home / name for name in ("cache", "state", "config", "kheopsfs")):
+        for path in files(folder) if folder.exists() else ():
+            with suppress(FileNotFoundError):  # a body that was replaced just now
+                written[path] = path.read_bytes()
+    return written
 
 
 @pytest.mark.parametrize("auth", ["bearer", "basic", "link"])
@@ -174,21 +182,22 @@ def listener() -> Iterator[tuple[str, list[bytes]]]:
 
 
 @pytest.mark.parametrize("auth", ["bearer", "link"])
-@pytest.mark.parametrize("code", [301, 302, 307, 308])
-def test_redirects_are_not_followed(server: DemoServer, tmp_path: Path, auth: str, code: int) -> None:
+def test_redirects_are_not_followed(server: DemoServer, tmp_path: Path, auth: str) -> None:
     """S21: wherever the server points to, nobody there hears anything: no token, no connection."""
     with (
         listener() as (elsewhere, heard),
         Mount(server.url, server.token("user", "Ada"), tmp_path, "--auth", auth) as mount,
     ):
         file = next((mount.path / "studies").glob("*/*SR*/*.dcm"))
-        server.fault(path="/api/(studies|albums|wado)", kind="status", code=code, location=f"{elsewhere}/api/studies")
-        try:
-            assert errno_of(file.read_bytes) == errno.EIO
-            assert errno_of(lambda: os.listdir(mount.path / "inbox")) == errno.EIO
-            assert errno_of(lambda: os.listdir(mount.path / "albums")) == errno.EIO
-        finally:
-            server.clear_faults()
+        for code in (301, 302, 303, 307, 308):
+            target = f"{elsewhere}/api/studies"
+            server.fault(path="/(studies|albums|wado)", kind="status", code=code, location=target)
+            try:
+                assert errno_of(file.read_bytes) == errno.EIO
+                assert errno_of(lambda: os.listdir(mount.path / "inbox")) == errno.EIO
+                assert errno_of(lambda: os.listdir(mount.path / "albums")) == errno.EIO
+            finally:
+                server.clear_faults()
         assert file.read_bytes()
         assert httpx.get(elsewhere, trust_env=False).status_code == 200, "it would have heard"
         assert len(heard) == 1
