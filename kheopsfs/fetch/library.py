@@ -6,7 +6,6 @@ waits for the network.
 
 import errno
 import hashlib
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from kheopsfs.kheops.records import InstancesQuery, Query
 from kheopsfs.kheops.tokens import TokenInfo
 from kheopsfs.store import Body, Store
 
-log = logging.getLogger(__name__)
+LEAST_RECHECK = 1.0  # seconds between introspections of a token in use, however short the life of listings …
+MOST_RECHECK = 60.0  # … and however long: a revoked token must not read the cache for an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Library:
         self._store = store
         self._exact_sizes = exact_sizes
         self._client = client
-        self._gate = Gate(client, info, recheck=max(list_ttl, 1.0))
+        self._gate = Gate(client, info, recheck=min(max(list_ttl, LEAST_RECHECK), MOST_RECHECK))
         # An instance is the same for everyone who may see it, but what may be seen is listed for each token.
         listings = _digest(f"{account}\0{info.kind}\0{info.album_id}")
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)

@@ -8,6 +8,7 @@ Invariant: no more than `MOST_BODIES` of at most `LARGEST_BODY` bytes are held, 
 little of the disk.
 """
 
+import os
 from collections import OrderedDict
 
 import trio
@@ -31,7 +32,8 @@ class RecentBodies:
         if held is None:
             return None
         since, body = held
-        if trio.current_time() - since > TRUSTED_SECONDS:
+        cut_short = os.fstat(body.fileno()).st_size != body.size
+        if cut_short or trio.current_time() - since > TRUSTED_SECONDS:
             self._drop(key)
             return None
         self._held.move_to_end(key)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -83,3 +84,7 @@ class Mount:
                 if b"kheopsfs.mount.background" in arguments and os.fsencode(self.path) in arguments:
                     return int(entry.name)
         raise LookupError("no process serves this mount")
+
+
+NewMount = Callable[..., Mount]
+"""The fixture `new_mount`: makes mounts that end with the test."""

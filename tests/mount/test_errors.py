@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import NewMount
 from harness.instrumented import InstrumentedMount
 from harness.looking import only, retrievals, until, xattr
-from harness.mounting import Mount
+from harness.mounting import Mount, NewMount
 from harness.patience import Attempt, errno_of, result_of
 from harness.series import write_study
 from harness.server import DemoServer
@@ -385,7 +384,7 @@ def test_a_dead_token(clinic: DemoServer, new_mount: NewMount) -> None:
     known, unknown = some_file(mount, "*SR_Findings*"), some_file(mount, "*DOC_Report*")
     expected = known.read_bytes()
     assert known.stat().st_size == len(expected)
-    with known.open("rb") as opened:
+    with known.open("rb"):
         clinic.call("POST", "/revoke", json={"token": token})
         until(lambda: errno_of(known.read_bytes) == errno.EACCES)
         until(lambda: errno_of(known.stat) == errno.EACCES)

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NewMount
 from harness.looking import only, retrievals, until
-from harness.mounting import Mount
+from harness.mounting import Mount, NewMount
 from harness.patience import Attempt, errno_of, result_of
 from harness.server import DemoServer
 
@@ -169,7 +168,7 @@ def test_a_mount_in_use_is_not_torn_away_by_an_ordinary_unmount(silent: DemoServ
 
 
 def test_a_new_mount_right_after_a_lazy_unmount(willing: DemoServer, tmp_path: Path) -> None:
-    """S18: the old process ends although a file of it is open and its mountpoint is in use again; the new mount stays."""
+    """S18: the old process ends, although a file of it is open and its mountpoint in use again; the new mount stays."""
     token = willing.token()
     with Mount(willing.url, token, tmp_path) as old:
         pid = old.pid
@@ -300,7 +299,7 @@ def test_a_mountpoint_is_mounted_once(willing: DemoServer, new_mount: NewMount) 
 
 
 def test_two_mounts_side_by_side(willing: DemoServer, new_mount: NewMount, tmp_path: Path) -> None:
-    """S18, S19: two mounts share home and cache; what one fetched the other has; ending one does not disturb the other."""
+    """S18, S19: two mounts share home and cache; what one fetched the other has; ending one leaves the other alone."""
     one = new_mount(willing, home=tmp_path)
     other = new_mount(willing, home=tmp_path, mountpoint="other")
     file = next((one.path / "studies").glob("*study*/*/*.dcm"))

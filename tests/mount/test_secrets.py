@@ -1,5 +1,5 @@
-"""Where tokens and patients' names must not be (S19, S21), after everything was used: lists, files, pictures, zips, links,
-extended attributes, and every kind of failure."""
+"""Where tokens and patients' names must not be (S19, S21), after everything was used: lists, files, pictures, zips,
+links, extended attributes, and every kind of failure."""
 
 import errno
 import itertools
@@ -15,10 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from conftest import NewMount
 from harness.looking import files, until
-from harness.mounting import Mount
+from harness.mounting import Mount, NewMount
 from harness.patience import Attempt, errno_of
 from harness.server import DemoServer
 
@@ -40,7 +38,7 @@ SAMPLE = 3
 
 
 def look_at_everything(mount: Mount) -> bytes:
-    """Every name of a mount, links, attributes and extended attributes in each folder, and some of each kind of file."""
+    """Every name of a mount, links and extended attributes in each folder, and some of each kind of file."""
     seen = []
     for folder, names, found in os.walk(mount.path):
         seen += [os.fsencode(name) for name in (*names, *found)]
@@ -99,8 +97,8 @@ def written_by(mount: Mount) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize("auth", ["bearer", "basic", "link"])
 def test_the_token_is_nowhere(server: DemoServer, new_mount: NewMount, auth: str) -> None:
-    """S19, S21: not in arguments, environment or mount table, not in a name or an extended attribute (answers in link mode
-    hold the token in every RetrieveURL), not in a log at its loudest, not in the cache, whose files are ours alone."""
+    """S19, S21: not in arguments, environment or mount table, not in a name or an extended attribute (in link
+    mode every RetrieveURL holds the token), nor in a log at its loudest or the cache, whose files are ours alone."""
     token = server.token("user", "Ada")
     mount = new_mount(server, "--auth", auth, "--log-level", "debug", token=token, idle_timeout="2")
     secret = token.encode()
@@ -151,7 +149,7 @@ def test_patients_are_not_in_the_log(server: DemoServer, new_mount: NewMount) ->
     seen = look_at_everything(mount).decode()
     assert all(name in seen for name in PATIENTS)
     fail_in_every_way(server, mount)
-    assert errno_of(lambda: (mount.path / "studies/Doe-Jane").read_bytes()) == errno.ENOENT
+    assert errno_of((mount.path / "studies/Doe-Jane").read_bytes) == errno.ENOENT
     log = mount.log()
     assert len(log.splitlines()) > 10, "there was something to log"
     assert [word for word in (*PATIENTS, *DESCRIPTIONS) if word in log.replace(str(mount.path), "")] == []
@@ -207,7 +205,7 @@ def test_proxies_of_the_environment_are_not_told(server: DemoServer, tmp_path: P
     """S21: a proxy named in the environment would see the token of a plain connection."""
     with listener() as (proxy, heard):
         mount = Mount(server.url, server.token("user", "Grace"), tmp_path)
-        mount.environment |= {name: proxy for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")}
+        mount.environment |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), proxy)
         with mount:
             assert os.listdir(mount.path / "studies")
         assert heard == []

@@ -20,10 +20,9 @@ from typing import Any
 import pyfuse3
 import pytest
 import trio
-from conftest import NewMount
 from harness.instrumented import InstrumentedMount
 from harness.looking import only, retrievals, until, xattr
-from harness.mounting import Mount
+from harness.mounting import Mount, NewMount
 from harness.patience import Attempt, errno_of, result_of
 from harness.server import DemoServer
 
