@@ -23,7 +23,7 @@ ALBUM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 UNMOUNTABLE = (
     "This token cannot be mounted: it is a login or viewer token. Make a user token or an album token in Kheops."
 )
-DEAD = "The server refuses the token: it expired, was revoked, or never existed."
+DEAD = "The server refuses the token: it expired, was revoked, or never existed. Make a new one in Kheops."
 
 
 @dataclass(frozen=True)
