@@ -150,13 +150,8 @@ def check_mountpoint(path: Path) -> Path:
     Raises:
         MountpointError: it is missing, no directory, not empty, not writable by us, or something is mounted there.
     """
-    entry = mounted(path)
-    if entry is not None and entry.is_ours and is_dead(entry.mountpoint):
-        unmount(entry.mountpoint)
-        entry = mounted(path)
-    if entry is not None:
-        advice = f"kheopsfs umount {path}" if entry.is_ours else f"umount {path}"
-        raise MountpointError(f"{path} is a mountpoint already ({entry.type}). Unmount it first: {advice}")
+    clear_dead(path)
+    refuse_mounted(path)
     try:
         resolved = path.resolve(strict=True)
         children = os.listdir(resolved)  # noqa: PTH208 - one call that fails at once, not an iterator
@@ -173,6 +168,26 @@ def check_mountpoint(path: Path) -> Path:
     if not os.access(resolved, os.W_OK | os.X_OK):
         raise MountpointError(f"{path} is not yours to mount on: you need write permission for it.")
     return resolved
+
+
+def refuse_mounted(path: Path) -> None:
+    """Raises MountpointError when something is mounted on exactly this path."""
+    if (entry := mounted(path)) is not None:
+        advice = f"kheopsfs umount {path}" if entry.is_ours else f"umount {path}"
+        raise MountpointError(f"{path} is a mountpoint already ({entry.type}). Unmount it first: {advice}")
+
+
+def clear_dead(path: Path, *, lazy: bool = False) -> None:
+    """Unmount what kheopsfs mounted on a path, if nobody serves it any more.
+
+    Raises:
+        MountpointError: another command is mounting there; the dead mount is its business.
+    """
+    if (entry := mounted(path)) is None or not entry.is_ours or not is_dead(entry.mountpoint):
+        return
+    with registry.reserved(entry.mountpoint):
+        if is_dead(entry.mountpoint):  # still, now that nobody can mount there
+            unmount(entry.mountpoint, lazy=lazy)
 
 
 def is_dead(mountpoint: Path) -> bool:

@@ -25,9 +25,9 @@ from kheopsfs.kheops.address import Address
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.credentials import Credentials
 from kheopsfs.kheops.tokens import TokenInfo
-from kheopsfs.mount import helper
+from kheopsfs.mount import helper, registry
 from kheopsfs.mount.attributes import Attributes
-from kheopsfs.mount.environment import MountEntry, fuse_problem, mount_table, mounted
+from kheopsfs.mount.environment import MountEntry, fuse_problem, mount_table, mounted, refuse_mounted
 from kheopsfs.mount.operations import KheopsOperations
 from kheopsfs.store import Store
 from kheopsfs.tree.names import NameStyle
@@ -109,7 +109,8 @@ def _mount(operations: KheopsOperations, settings: Settings, address: Address) -
         "fsname": address.origin,
     } | settings.fuse_options
     try:
-        with helper.woken_last():
+        with registry.reserved(settings.mountpoint), helper.woken_last():
+            refuse_mounted(settings.mountpoint)  # the command looked before it asked the server, which took a while
             pyfuse3.init(
                 operations,
                 str(settings.mountpoint),
