@@ -1,7 +1,7 @@
 """Which process serves which mountpoint: one small file per mount, written by the process that serves it.
 
-Before that it reserves the mountpoint, so that of two commands that start at the same moment only one mounts: the kernel
-would stack the mounts, and ending the upper one would bring the lower one to light.
+Before that it reserves the mountpoint, so that of two commands that start at the same moment only one mounts: the
+kernel would stack the mounts, and ending the upper one would bring the lower one to light.
 
 A process id alone proves nothing, because the kernel gives it away again. A daemon is therefore a process id *and* the
 moment that process started *and* the boot it started in; a file whose three do not describe a living process of ours is
