@@ -1,7 +1,7 @@
 """kill -9 at random moments of a mount under load, again and again: `python -m harness.kills N` makes N kills.
 
-Several readers open files, pictures and folders at random, most of which have yet to be fetched; after a random time the
-process that serves them is killed. Then the mountpoint must clear by itself, the next mount must come up, and
+Several readers open files, pictures and folders at random, most of which have yet to be fetched; after a random time
+the process that serves them is killed. Then the mountpoint must clear by itself, the next mount must come up, and
 
 * whoever read something to its end must have got the right bytes, before a kill and after it;
 * every file whose `open` returned must be there without a request, with its exact size, unless the cache is so small
@@ -173,11 +173,11 @@ def kill_often(kills: int, folder: Path, *, seed: int) -> Counter[str]:
 
 def main() -> None:
     kills, seed = int(sys.argv[1]), time.time_ns() % 2**32
-    print(f"seed {seed}", flush=True)
+    sys.stdout.write(f"seed {seed}\n")
+    sys.stdout.flush()
     with tempfile.TemporaryDirectory(prefix="kheopsfs-kills-") as folder:
         counts = kill_often(kills, Path(folder), seed=seed)
-    for what, how_many in sorted(counts.items()):
-        print(f"{how_many:8} {what}")
+    sys.stdout.writelines(f"{how_many:8} {what}\n" for what, how_many in sorted(counts.items()))
     record("kills", **counts)
     sys.exit(any(counts[fault] for fault in FAULTS))
 
