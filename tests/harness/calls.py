@@ -24,11 +24,12 @@ class Calls:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
+        before = sys.getprofile()
         sys.setprofile(self._profile)
         try:
             yield
         finally:
-            sys.setprofile(None)
+            sys.setprofile(before)
 
     def _profile(self, _frame: object, event: str, function: Callable[..., object]) -> None:
         if event == "c_call" and _touches_the_disk(function):

@@ -3,7 +3,7 @@
 The same file is the program that starts them: it imports everything once and forks a process for each mount, which then
 does what `kheopsfs.mount.background` does. Such a process can be killed by anybody at any moment, like every other; and
 when `<home>/step` holds a number, it kills itself before that call of the operating system or of SQLite, counted over
-all that the store does from then on to keep bodies, sizes and listings.
+all that the store does from then on with bodies, sizes and listings.
 """
 
 import contextlib
@@ -138,10 +138,9 @@ def _serve(home: str, order: str, environment: dict[str, str]) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     death = _Death(Path(home, "step"))
-    for owner, names in {Bodies: ["incoming"], Incoming: ["write", "commit"], Ledger: ["record_many"]}.items():
-        for name in names:
+    for owner in (Bodies, Incoming, Ledger, Listings):
+        for name in [name for name, member in vars(owner).items() if callable(member) and not name.startswith("_")]:
             death.lurk_in(owner, name)
-    death.lurk_in(Listings, "put")
     serve(Order.decode(order.encode()), None, Path(home, "ready").touch)
 
 

@@ -13,16 +13,10 @@ from harness.patience import Attempt
 from harness.series import write_study
 from harness.server import DemoServer
 
-KILLS = 16
+KILLS = 12
 LEAST_KILLS = 10
 SERIES = 40
 """Each has one instance that no mount has opened yet; more than there are steps."""
-
-
-@pytest.fixture(scope="module")
-def starter() -> Iterator[Starter]:
-    with Starter() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
