@@ -40,16 +40,17 @@ def list_it(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("work", "list_ttl", "stride"),
+    ("what", "work", "list_ttl", "stride"),
     # A look into a folder keeps the lists above it, too, so every second step shows each step of one.
-    [(read, 3600.0, 1), (list_it, 0.0, 2)],
-    ids=["body and size", "listing"],
+    [("a_body", read, 3600.0, 1), ("a_listing", list_it, 0.0, 2)],
+    ids=["a body and its size", "a listing"],
 )
 def test_killed_at_every_step_of_keeping(
     starter: Starter,
     server: DemoServer,
     archive: tuple[Path, dict[str, bytes]],
     tmp_path: Path,
+    what: str,
     work: Callable[[Path], bytes],
     list_ttl: float,
     stride: int,
@@ -93,7 +94,7 @@ def test_killed_at_every_step_of_keeping(
     with mounted():
         check_kept(kept)
     assert kills > LEAST_KILLS
-    record("kills at every step", **{work.__name__: kills})
+    record("kills", **{f"steps_of_{what}": kills})
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
