@@ -46,6 +46,7 @@ class Library:
         client: Client,
         info: TokenInfo,
         store: Store,
+        recent: RecentBodies,
         nursery: trio.Nursery,
         *,
         list_ttl: float,
@@ -61,8 +62,8 @@ class Library:
         listings = _digest(f"{account}\0{info.kind}\0{info.album_id}")
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)
         self._sizes = Sizes(store)
-        self._recent = RecentBodies()
-        intake = Intake(store, self._sizes, nursery)
+        self._recent = recent
+        intake = Intake(store, self._sizes, recent, nursery)
         self._instances = Instances(self._gate, intake, self._catalogue, key=self._key)
         self._renditions = Renditions(self._gate, intake, self._catalogue, key=self._key)
 
@@ -80,14 +81,15 @@ class Library:
             list_ttl: seconds for which a listing is fresh.
             exact_sizes: whether asking for a size may fetch bodies to settle it.
         """
-        async with trio.open_nursery() as nursery:
-            library = cls(client, info, store, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
-            nursery.start_soon(library._gate.watch)
-            try:
+        recent = RecentBodies(store.size_limit)
+        try:
+            async with trio.open_nursery() as nursery:
+                library = cls(client, info, store, recent, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
+                nursery.start_soon(library._gate.watch)
                 yield library
-            finally:
-                library._recent.close()
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            recent.close()
 
     def admit(self) -> None:
         """Raises TokenRefusedError while the token is dead."""

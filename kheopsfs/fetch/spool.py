@@ -18,12 +18,13 @@ from typing import BinaryIO
 import trio
 
 from kheopsfs.errors import KheopsfsError
+from kheopsfs.fetch.recent import RecentBodies
 from kheopsfs.fetch.sizes import Sizes
 from kheopsfs.store import Body, Incoming, Store
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 1024 * 1024  # per hop to a worker thread (about 0.1 ms each): rare enough to be cheap, flat in memory
+BATCH_BYTES = 4 * 1024 * 1024  # per hop to a worker thread and transaction of the cache: rare enough to be cheap
 
 Piece = bytes | memoryview
 Check = Callable[[BinaryIO], object]
@@ -39,10 +40,12 @@ class _Commit:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Where bodies go: the store, who is told how big they are, and the nursery in which they are written."""
+    """Where bodies go: the store, who is told how big they are, who holds them open for a while, and the nursery in
+    which they are written."""
 
     store: Store
     sizes: Sizes
+    recent: RecentBodies
     nursery: trio.Nursery
 
     @asynccontextmanager
@@ -127,6 +130,7 @@ class Spool:
                 bodies = await trio.to_thread.run_sync(self._perform, batch)
             for key, body in bodies:
                 self._intake.sizes.learn(key, body.size)
+                self._intake.recent.hold(key, body)
                 self._committed(key, body)
         except Exception:
             log.exception("a bug in kheopsfs; please report it")
@@ -137,23 +141,31 @@ class Spool:
     # -- in worker threads, one at a time ----------------------------------------------------------------------------
 
     def _perform(self, batch: list[Piece | _Commit]) -> list[tuple[str, Body]]:
-        bodies: list[tuple[str, Body]] = []
+        whole: list[tuple[str, Incoming]] = []
         try:
             for entry in batch:
                 if self._incoming is None:
                     self._incoming = self._intake.store.bodies.incoming()
                 if isinstance(entry, _Commit):
-                    bodies.append((entry.key, self._commit(self._incoming, entry)))
+                    self._check(self._incoming, entry)
+                    whole.append((entry.key, self._incoming))
                     self._incoming = None
                 else:
                     self._incoming.write(entry)
         except KheopsfsError as error:
             self._error = error
-        self._intake.sizes.record({key: body.size for key, body in bodies})
-        return bodies
+        except BaseException:
+            for _, incoming in whole:
+                incoming.discard()
+            raise
+        if not whole:
+            return []
+        bodies = self._intake.store.bodies.commit(whole)
+        committed = [(key, body) for (key, _), body in zip(whole, bodies, strict=True)]
+        self._intake.sizes.record({key: body.size for key, body in committed})
+        return committed
 
-    def _commit(self, incoming: Incoming, entry: _Commit) -> Body:
+    def _check(self, incoming: Incoming, entry: _Commit) -> None:
         if entry.check is not None:
             with os.fdopen(os.dup(incoming.fileno()), "rb") as file:
                 entry.check(file)
-        return incoming.commit(entry.key)
