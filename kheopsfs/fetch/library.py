@@ -63,7 +63,7 @@ class Library:
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)
         self._sizes = Sizes(store)
         self._recent = recent
-        intake = Intake(store, self._sizes, recent, nursery)
+        intake = self._intake = Intake(store, self._sizes, recent, nursery)
         self._instances = Instances(self._gate, intake, self._catalogue, key=self._key)
         self._renditions = Renditions(self._gate, intake, self._catalogue, key=self._key)
 
@@ -102,6 +102,10 @@ class Library:
     def on_dead(self, died: Callable[[], None]) -> None:
         """Have `died` called each time the token dies."""
         self._gate.on_dead = died
+
+    def on_arrival(self, arrived: Callable[[str], None]) -> None:
+        """Have `arrived` called with the SOPInstanceUID of each instance that came from the server and is kept."""
+        self._intake.on_arrival = lambda key: arrived(key.rpartition("/")[2]) if "/instance/" in key else None
 
     async def listing(self, query: Query) -> Listing:
         """The rows of a list; see `Catalogue.listing`."""
@@ -151,6 +155,20 @@ class Library:
             self._sizes.learn(key, body.size)
         if isinstance(content, InstanceFile):
             self._instances.opened(content.instance, following)
+        return body
+
+    async def at_hand(self, content: Content) -> Body | None:
+        """The whole body if it takes no request; the caller closes it.
+
+        Raises:
+            CacheUnusableError: this process cannot open another file.
+        """
+        key = self._key(content)
+        body = self._recent.take(key)
+        if body is None:
+            body = await trio.to_thread.run_sync(self._store.bodies.open, key)
+            if body is not None:
+                self._recent.hold(key, body)
         return body
 
     async def is_cached(self, content: Content) -> bool:

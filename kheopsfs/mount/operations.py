@@ -11,6 +11,7 @@ Invariant: between awaits a handler changes nothing that another handler is in t
 import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyfuse3
 import trio
@@ -19,6 +20,7 @@ from kheopsfs.errors import StalledError
 from kheopsfs.fetch import Library
 from kheopsfs.fetch.library import Size
 from kheopsfs.mount import xattrs
+from kheopsfs.mount.ahead import Ahead
 from kheopsfs.mount.attributes import SETTLED_TIMEOUT, Attributes
 from kheopsfs.mount.directories import Directories
 from kheopsfs.mount.handles import Handles, read_body
@@ -42,11 +44,12 @@ class KheopsOperations(pyfuse3.Operations):
 
     supports_dot_lookup = False
 
-    def __init__(self, library: Library, root: Folder, attributes: Attributes) -> None:
+    def __init__(self, library: Library, root: Folder, attributes: Attributes, mountpoint: Path) -> None:
         super().__init__()
         self.requests = Requests()
         self.inodes = Inodes(root)
         self.directories = Directories(library, self.inodes)
+        self.ahead = Ahead(library, self.inodes, mountpoint)
         self._library = library
         self._attributes = attributes
         self._pages = Pages()
@@ -136,6 +139,7 @@ class KheopsOperations(pyfuse3.Operations):
         content = known.node.content
         if isinstance(content, bytes):
             return pyfuse3.FileInfo(fh=self._files.add(content), keep_cache=True)
+        await self.ahead.arrive_at(known)
         body = await self._library.open(content, lambda: self.directories.following(known.node))
         # Pages of an earlier body are good only if this is the same body.
         known_before, known.checksum = known.checksum, body.checksum
@@ -144,6 +148,7 @@ class KheopsOperations(pyfuse3.Operations):
             await self._pages.fill(inode, body)
         if known.told_size not in (None, body.size):
             pyfuse3.invalidate_inode(inode, attr_only=True)
+        self.ahead.expect(self.directories.next_settled(known.node))
         return pyfuse3.FileInfo(fh=self._files.add(body), keep_cache=keep_cache)
 
     @handler

@@ -29,9 +29,9 @@ class Pages:
         if body.size > LARGEST_BODY:
             return
         if (data := self._in_memory(body)) is not None:
-            _store(inode, data)
+            store_pages(inode, data)
         else:
-            await trio.to_thread.run_sync(lambda: _store(inode, body.pread(body.size, 0)))
+            await trio.to_thread.run_sync(lambda: store_pages(inode, body.pread(body.size, 0)))
 
     def _in_memory(self, body: Body) -> memoryview | None:
         data = self._buffer[: body.size]
@@ -42,6 +42,7 @@ class Pages:
         return data if count == body.size else None
 
 
-def _store(inode: pyfuse3.InodeT, data: memoryview | bytes) -> None:
+def store_pages(inode: pyfuse3.InodeT, data: memoryview | bytes) -> None:
+    """Give the kernel the whole content of a file whose size it knows."""
     with contextlib.suppress(OSError):  # memory is short, or the inode was forgotten
-        pyfuse3.notify_store(inode, 0, data)
+        pyfuse3.notify_store(inode, 0, data)  # type: ignore[arg-type]  # any buffer will do
