@@ -46,6 +46,7 @@ class Library:
         client: Client,
         info: TokenInfo,
         store: Store,
+        recent: RecentBodies,
         nursery: trio.Nursery,
         *,
         list_ttl: float,
@@ -61,8 +62,8 @@ class Library:
         listings = _digest(f"{account}\0{info.kind}\0{info.album_id}")
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)
         self._sizes = Sizes(store)
-        self._recent = RecentBodies()
-        intake = Intake(store, self._sizes, nursery)
+        self._recent = recent
+        intake = self._intake = Intake(store, self._sizes, recent, nursery)
         self._instances = Instances(self._gate, intake, self._catalogue, key=self._key)
         self._renditions = Renditions(self._gate, intake, self._catalogue, key=self._key)
 
@@ -80,14 +81,15 @@ class Library:
             list_ttl: seconds for which a listing is fresh.
             exact_sizes: whether asking for a size may fetch bodies to settle it.
         """
-        async with trio.open_nursery() as nursery:
-            library = cls(client, info, store, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
-            nursery.start_soon(library._gate.watch)
-            try:
+        recent = RecentBodies(store.size_limit)
+        try:
+            async with trio.open_nursery() as nursery:
+                library = cls(client, info, store, recent, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
+                nursery.start_soon(library._gate.watch)
                 yield library
-            finally:
-                library._recent.close()
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            recent.close()
 
     def admit(self) -> None:
         """Raises TokenRefusedError while the token is dead."""
@@ -100,6 +102,10 @@ class Library:
     def on_dead(self, died: Callable[[], None]) -> None:
         """Have `died` called each time the token dies."""
         self._gate.on_dead = died
+
+    def on_arrival(self, arrived: Callable[[str], None]) -> None:
+        """Have `arrived` called with the SOPInstanceUID of each instance that came from the server and is kept."""
+        self._intake.on_arrival = lambda key: arrived(key.rpartition("/")[2]) if "/instance/" in key else None
 
     async def listing(self, query: Query) -> Listing:
         """The rows of a list; see `Catalogue.listing`."""
@@ -149,6 +155,20 @@ class Library:
             await self._note_size(key, body.size)
         if isinstance(content, InstanceFile):
             self._instances.opened(content.instance, following)
+        return body
+
+    async def at_hand(self, content: Content) -> Body | None:
+        """The whole body if it takes no request; the caller closes it.
+
+        Raises:
+            CacheUnusableError: this process cannot open another file.
+        """
+        key = self._key(content)
+        body = self._recent.take(key)
+        if body is None:
+            body = await trio.to_thread.run_sync(self._store.bodies.open, key)
+            if body is not None:
+                self._recent.hold(key, body)
         return body
 
     async def is_cached(self, content: Content) -> bool:

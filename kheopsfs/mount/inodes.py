@@ -8,11 +8,13 @@ Invariants: the root is always there. `forget` never raises: it comes in batches
 """
 
 import errno
+from collections import defaultdict
 from collections.abc import Sequence
 
 import pyfuse3
 
-from kheopsfs.tree.nodes import Folder, Node
+from kheopsfs.kheops.contents import InstanceFile
+from kheopsfs.tree.nodes import File, Folder, Node
 
 
 class Inode:
@@ -32,6 +34,7 @@ class Inodes:
 
     def __init__(self, root: Folder) -> None:
         self._table: dict[int, Inode] = {pyfuse3.ROOT_INODE: Inode(root)}
+        self._of_instance: defaultdict[str, set[int]] = defaultdict(set)  # by SOPInstanceUID
 
     def __getitem__(self, ino: int) -> Inode:
         try:
@@ -52,11 +55,32 @@ class Inodes:
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return node
 
+    def get(self, ino: int) -> Inode | None:
+        """The inode with this number, if the kernel knows it."""
+        return self._table.get(ino)
+
+    def of_instance(self, SOPInstanceUID: str) -> list[Inode]:
+        """The files that the kernel knows of one instance; it may be in several folders."""
+        return [self._table[ino] for ino in self._of_instance.get(SOPInstanceUID, ())]
+
+    def path(self, ino: int) -> str | None:
+        """Where the kernel found it, from the root; None if it has forgotten the way."""
+        names: list[str] = []
+        while ino != pyfuse3.ROOT_INODE:
+            inode = self._table.get(ino)
+            if inode is None:
+                return None
+            names.append(inode.node.name)
+            ino = inode.node.parent_ino
+        return "/".join(reversed(names))
+
     def looked_up(self, node: Node) -> Inode:
         """The kernel was told of `node` once more."""
         inode = self._table.get(node.ino)
         if inode is None:
             inode = self._table[node.ino] = Inode(node)
+            if (SOPInstanceUID := _instance(node)) is not None:
+                self._of_instance[SOPInstanceUID].add(node.ino)
         inode.node = node
         inode.lookups += 1
         return inode
@@ -75,3 +99,19 @@ class Inodes:
             inode.lookups -= count
             if inode.lookups <= 0:
                 del self._table[ino]
+                self._forget_instance(inode.node)
+
+    def _forget_instance(self, node: Node) -> None:
+        if (SOPInstanceUID := _instance(node)) is not None:
+            files = self._of_instance[SOPInstanceUID]
+            files.discard(node.ino)
+            if not files:
+                del self._of_instance[SOPInstanceUID]
+
+
+def _instance(node: Node) -> str | None:
+    """The SOPInstanceUID of an instance's file; None for everything else."""
+    match node:
+        case File(content=InstanceFile(instance)):
+            return instance.SOPInstanceUID
+    return None

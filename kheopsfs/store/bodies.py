@@ -14,10 +14,11 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from kheopsfs.errors import CacheUnusableError
-from kheopsfs.store.body import Body, Incoming, OpenFile
+from kheopsfs.store.body import Arrived, Body, Incoming, OpenFile
 from kheopsfs.store.disk import StoredBody
 from kheopsfs.store.files import Files
 from kheopsfs.store.folders import failure, is_own_file
@@ -69,7 +70,30 @@ class Bodies:
             name, descriptor = self._files.create()
         except OSError as error:
             raise failure(error, self._folder) from error
-        return Incoming(name, OpenFile(descriptor, self._folder), self._keep, self._files.forget)
+        return Incoming(name, OpenFile(descriptor, self._folder), self.commit, self._files.forget)
+
+    def commit(self, incoming: Sequence[tuple[str, Incoming]]) -> list[Body]:
+        """Keep all that arrived of each body under its key, each whole or not at all, in place of what was there.
+
+        Several take one transaction, which is most of what committing costs. A body is readable even when it could not
+        be kept: a database that is full or read-only, or a body above the limit, costs a line in the log and another
+        retrieval next time.
+
+        Raises:
+            ValueError: one is committed or discarded already, or a `write` failed. Nothing was committed.
+        """
+        whole = [one.arrived(key) for key, one in incoming]
+        bodies = [one.body(arrived) for (_, one), arrived in zip(incoming, whole, strict=True)]
+        try:
+            self._keep(whole)
+        except BaseException:
+            for body in bodies:
+                body.close()
+            raise
+        finally:
+            for _, one in incoming:
+                one.discard()
+        return bodies
 
     def open(self, key: str) -> Body | None:
         """The body under `key`, or None when it is not there, or was damaged.
@@ -107,23 +131,31 @@ class Bodies:
         self._rows.close()
         self._files.close()
 
-    def _keep(self, name: str, key: str, size: int, checksum: str) -> None:
-        if size > self._rows.size_limit:
-            log.info("%s: not kept, for its %d bytes alone are above the limit of the cache", key, size)
+    def _keep(self, bodies: Sequence[Arrived]) -> None:
+        finished = [body for body in bodies if self._finish(body)]
+        if not finished:
             return
-        try:
-            self._files.finish(name)
-        except (CacheUnusableError, OSError) as error:
-            log.warning("%s: not kept in the cache (%s)", key, error)
+        if not self._rows.put_all([(one.key, StoredBody(one.name, one.size, one.checksum)) for one in finished]):
+            for one in finished:
+                self._files.remove(one.name)
             return
-        if not self._rows.put(key, StoredBody(name, size, checksum)):
-            self._files.remove(name)
-            return
-        self._files.forget(name)
-        self._trust(name)
+        for one in finished:
+            self._files.forget(one.name)
+            self._trust(one.name)
         self._rows.evict()
         if self._files.orphans_possible:
             self._sweep()
+
+    def _finish(self, body: Arrived) -> bool:
+        if body.size > self._rows.size_limit:
+            log.info("%s: not kept, for its %d bytes alone are above the limit of the cache", body.key, body.size)
+            return False
+        try:
+            self._files.finish(body.name)
+        except (CacheUnusableError, OSError) as error:
+            log.warning("%s: not kept in the cache (%s)", body.key, error)
+            return False
+        return True
 
     def _open(self, stored: StoredBody) -> Body:
         try:
