@@ -70,8 +70,13 @@ class Ahead:
                     del self._under_way[ino]
                     ready.set()
 
-    def _arrived(self, SOPInstanceUID: str) -> None:
-        self.expect(self._inodes.of_instance(SOPInstanceUID))
+    def _arrived(self, SOPInstanceUID: str, size: int) -> None:
+        files = self._inodes.of_instance(SOPInstanceUID)
+        for inode in files:
+            if inode.checksum is not None and inode.told_size not in (None, size):
+                # It was opened while it arrived, by a size that is no longer true.
+                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.node.ino), attr_only=True)
+        self.expect(files)
 
     async def _make_ready(self, inode: Inode) -> None:
         if not isinstance(inode.node, File) or isinstance(inode.node.content, bytes):

@@ -203,15 +203,6 @@ class Incoming:
         """The descriptor, good until `commit` or `discard`. Raises ValueError after that."""
         return self._open().fileno()
 
-    def pread(self, length: int, offset: int) -> bytes:
-        """The `length` bytes from `offset` on, or as many of them as have arrived.
-
-        Raises:
-            CacheUnusableError: the disk cannot read them.
-            ValueError: committed or discarded already.
-        """
-        return self._open().read(max(0, min(length, self.size - offset)), offset)
-
     def commit(self, key: str) -> Body:
         """Like `Bodies.commit`, for this one alone."""
         return self._commit([(key, self)])[0]
@@ -222,6 +213,10 @@ class Incoming:
         if self._broken:
             raise ValueError("a body that could not be written whole cannot be committed")
         return Arrived(self._name, key, self.size, self._digest.hexdigest())
+
+    def so_far(self) -> Body:
+        """What has arrived, for reading on its own: it stays readable whatever becomes of the rest."""
+        return Body(self._open().hold(), self.size, "")
 
     def body(self, arrived: Arrived) -> Body:
         """The file for reading, on its own."""
