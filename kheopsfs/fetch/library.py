@@ -167,19 +167,24 @@ class Library:
             self._instances.opened(content.instance, following)
         return body
 
-    async def at_hand(self, content: Content) -> Body | None:
-        """The whole body if it takes no request; the caller closes it.
+    async def use_at_hand(self, content: Content, use: Callable[[Body], None]) -> None:
+        """Have `use` called in a worker thread with the whole body, if that takes no request.
 
         Raises:
-            CacheUnusableError: this process cannot open another file.
+            CacheUnusableError: the disk cannot read it, or this process cannot open another file.
         """
         key = self._key(content)
-        body = self._recent.take(key)
-        if body is None:
-            body = await trio.to_thread.run_sync(self._store.bodies.open, key)
+
+        def work(body: Body | None) -> Body | None:
+            body = body or self._store.bodies.open(key, keep_content=True)
             if body is not None:
+                use(body)
+            return body
+
+        body = await trio.to_thread.run_sync(work, self._recent.take(key), abandon_on_cancel=True)
+        if body is not None:
+            with body:
                 self._recent.hold(key, body)
-        return body
 
     async def is_cached(self, content: Content) -> bool:
         """Whether reading it needs no server."""

@@ -20,6 +20,7 @@ import trio
 from kheopsfs.errors import StalledError
 from kheopsfs.fetch import ArrivingBody, Library
 from kheopsfs.fetch.library import Size
+from kheopsfs.kheops.contents import InstanceFile
 from kheopsfs.mount import xattrs
 from kheopsfs.mount.ahead import Ahead
 from kheopsfs.mount.attributes import SETTLED_TIMEOUT, Attributes
@@ -89,7 +90,7 @@ class KheopsOperations(pyfuse3.Operations):
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Attributes; waits for a retrieval that is about to settle the size."""
         known = self.inodes[inode]
-        if isinstance(known.node, File) and not isinstance(known.node.content, bytes):
+        if known.settled is None and isinstance(known.node, File) and not isinstance(known.node.content, bytes):
             await self._library.settle(known.node.content)
         return self._tell(known)
 
@@ -149,8 +150,10 @@ class KheopsOperations(pyfuse3.Operations):
         if before is None and isinstance(body, Body):
             await self._pages.fill(inode, body)
         if known.told_size not in (None, body.size):
+            known.settled = None
             pyfuse3.invalidate_inode(inode, attr_only=True)
-        self.ahead.expect(self.directories.next_settled(known.node))
+        if before is None:
+            self.ahead.expect(self.directories.next_settled(known.node))
         return pyfuse3.FileInfo(fh=self._files.add(body), keep_cache=keep_cache)
 
     @handler
@@ -191,10 +194,15 @@ class KheopsOperations(pyfuse3.Operations):
 
     def _tell(self, inode: Inode) -> pyfuse3.EntryAttributes:
         """A node's attributes for the kernel, and a note of the size it is told."""
+        if inode.settled is not None:
+            return inode.settled
         content = inode.node.content if isinstance(inode.node, File) else b""
         size = Size(len(content), exact=True) if isinstance(content, bytes) else self._library.size(content)
         inode.told_size = size.size
-        return self._attributes.of(inode.node, size)
+        attributes = self._attributes.of(inode.node, size)
+        if size.exact and isinstance(content, InstanceFile):
+            inode.settled = attributes
+        return attributes
 
 
 def _close(opened: Opened) -> None:
