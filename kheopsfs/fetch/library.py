@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from kheopsfs.errors import KheopsfsError, NotFoundError, ServerFaultError
+from kheopsfs.fetch.arriving import ArrivingBody
 from kheopsfs.fetch.catalogue import Catalogue, Listing
 from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.instances import Instances
@@ -103,9 +104,14 @@ class Library:
         """Have `died` called each time the token dies."""
         self._gate.on_dead = died
 
-    def on_arrival(self, arrived: Callable[[str], None]) -> None:
-        """Have `arrived` called with the SOPInstanceUID of each instance that came from the server and is kept."""
-        self._intake.on_arrival = lambda key: arrived(key.rpartition("/")[2]) if "/instance/" in key else None
+    def on_arrival(self, arrived: Callable[[str, int], None]) -> None:
+        """Have `arrived` called with SOPInstanceUID and size of each instance that came whole from the server."""
+
+        def note(key: str, size: int) -> None:
+            if "/instance/" in key:
+                arrived(key.rpartition("/")[2], size)
+
+        self._intake.on_arrival = note
 
     async def listing(self, query: Query) -> Listing:
         """The rows of a list; see `Catalogue.listing`."""
@@ -131,13 +137,16 @@ class Library:
         await self._sizes.load([self._key(content)])
         if not self.size(content).exact:
             if self._exact_sizes:
-                (await self.open(content)).close()
+                (await self._fetch(content, whole=True)).close()
             elif isinstance(content, InstanceFile):
                 await self._instances.settle(content.instance)
         return self.size(content)
 
-    async def open(self, content: Content, following: Callable[[], InstancesQuery | None] = lambda: None) -> Body:
-        """The whole body. The caller closes it.
+    async def open(
+        self, content: Content, following: Callable[[], InstancesQuery | None] = lambda: None
+    ) -> Body | ArrivingBody:
+        """The body, whole but for a large instance of known size, which can be read while it arrives. The caller closes
+        it.
 
         Args:
             content: what to open.
@@ -148,28 +157,34 @@ class Library:
             KheopsfsError: see `Instances.open` and `Renditions.open`.
         """
         key = self._key(content)
-        body = self._recent.take(key)
+        body: Body | ArrivingBody | None = self._recent.take(key)
         if body is None:
-            body = await self._fetch(content)
-            self._recent.hold(key, body)
-            await self._note_size(key, body.size)
+            body = await self._fetch(content, whole=self._exact_sizes)
+            if isinstance(body, Body):
+                self._recent.hold(key, body)
+                await self._note_size(key, body.size)
         if isinstance(content, InstanceFile):
             self._instances.opened(content.instance, following)
         return body
 
-    async def at_hand(self, content: Content) -> Body | None:
-        """The whole body if it takes no request; the caller closes it.
+    async def use_at_hand(self, content: Content, use: Callable[[Body], None]) -> None:
+        """Have `use` called in a worker thread with the whole body, if that takes no request.
 
         Raises:
-            CacheUnusableError: this process cannot open another file.
+            CacheUnusableError: the disk cannot read it, or this process cannot open another file.
         """
         key = self._key(content)
-        body = self._recent.take(key)
-        if body is None:
-            body = await trio.to_thread.run_sync(self._store.bodies.open, key)
+
+        def work(body: Body | None) -> Body | None:
+            body = body or self._store.bodies.open(key, keep_content=True)
             if body is not None:
+                use(body)
+            return body
+
+        body = await trio.to_thread.run_sync(work, self._recent.take(key), abandon_on_cancel=True)
+        if body is not None:
+            with body:
                 self._recent.hold(key, body)
-        return body
 
     async def is_cached(self, content: Content) -> bool:
         """Whether reading it needs no server."""
@@ -193,10 +208,10 @@ class Library:
             await trio.to_thread.run_sync(self._sizes.record, {key: size})
             self._sizes.learn(key, size)
 
-    async def _fetch(self, content: Content) -> Body:
+    async def _fetch(self, content: Content, *, whole: bool) -> Body | ArrivingBody:
         try:
             if isinstance(content, InstanceFile):
-                return await self._instances.open(content.instance, with_siblings=self._exact_sizes)
+                return await self._instances.open(content.instance, whole=whole)
             return await self._renditions.open(content)
         except (NotFoundError, ServerFaultError) as error:
             if isinstance(content, InstanceFile) and await self._is_gone(content):

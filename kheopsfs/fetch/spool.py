@@ -49,7 +49,7 @@ class Intake:
     sizes: Sizes
     recent: RecentBodies
     nursery: trio.Nursery
-    on_arrival: Callable[[str], None] = lambda _key: None
+    on_arrival: Callable[[str, int], None] = lambda _key, _size: None
 
     @asynccontextmanager
     async def spooling(self, committed: Callable[[str, Body], None]) -> AsyncIterator["Spool"]:
@@ -83,6 +83,8 @@ class Spool:
         self._idle.set()
         self._error: KheopsfsError | None = None
         self._incoming: Incoming | None = None
+        self.on_progress: Callable[[Incoming], None] | None = None
+        """Set to hear of what is on disk of the body that is arriving; it is then written as it comes."""
 
     async def write(self, data: Piece) -> None:
         """Add to the body that is arriving.
@@ -94,8 +96,8 @@ class Spool:
         self._gathered += len(data)
         if self._gathered >= BATCH_BYTES:
             await self._idle.wait()
-            self.demand_success()
-            self._write_next()
+        self.demand_success()
+        self._write_next()
 
     def commit(self, key: str, check: Check | None = None) -> None:
         """The body that arrived was proven: make it the content of `key`, and its size known for good.
@@ -125,7 +127,8 @@ class Spool:
         """Write what was gathered, if the batch before is on disk and it is worth a hop to a thread."""
         if self._error is not None:
             self._batch, self._gathered, self._proven = [], 0, 0
-        elif self._idle.is_set() and (self._proven or self._gathered >= BATCH_BYTES):
+        is_due = self._proven or self._gathered >= BATCH_BYTES or (self._batch and self.on_progress)
+        if is_due and self._idle.is_set():
             batch, self._batch, self._gathered, self._proven = self._batch, [], 0, 0
             self._idle = trio.Event()
             self._intake.nursery.start_soon(self._write_out, batch)
@@ -134,11 +137,13 @@ class Spool:
         try:
             with trio.CancelScope(shield=True):  # a batch is short, and what it commits is proven
                 bodies = await trio.to_thread.run_sync(self._perform, batch)
+            if self.on_progress is not None and self._incoming is not None:
+                self.on_progress(self._incoming)
             for key, body in bodies:
                 self._intake.sizes.learn(key, body.size)
                 self._intake.recent.hold(key, body)
+                self._intake.on_arrival(key, body.size)
                 self._committed(key, body)
-                self._intake.on_arrival(key)
         except Exception:
             log.exception("a bug in kheopsfs; please report it")
             self._error = KheopsfsError("a bug in kheopsfs; the traceback is in the log")

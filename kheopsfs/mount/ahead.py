@@ -12,6 +12,7 @@ Invariants: a file is made ready at most once, and only if it is in the cache; i
 waits for what is under way and takes the rest of the queue's place itself. What cannot be made ready is left alone.
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,30 +71,29 @@ class Ahead:
                     del self._under_way[ino]
                     ready.set()
 
-    def _arrived(self, SOPInstanceUID: str) -> None:
-        self.expect(self._inodes.of_instance(SOPInstanceUID))
+    def _arrived(self, SOPInstanceUID: str, size: int) -> None:
+        files = self._inodes.of_instance(SOPInstanceUID)
+        for inode in files:
+            if inode.checksum is not None and inode.told_size not in (None, size):
+                # It was opened while it arrived, by a size that is no longer true.
+                inode.settled = None
+                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode.node.ino), attr_only=True)
+        self.expect(files)
 
     async def _make_ready(self, inode: Inode) -> None:
-        if not isinstance(inode.node, File) or isinstance(inode.node.content, bytes):
+        path = self._inodes.path(inode.node.ino)
+        if path is None or not isinstance(inode.node, File) or isinstance(inode.node.content, bytes):
             return
-        try:
-            body = await self._library.at_hand(inode.node.content)
-        except KheopsfsError:  # its reader will hear of it
-            return
-        if body is None:
-            return
-        with body:
-            path = self._inodes.path(inode.node.ino)
-            if body.size <= LARGEST_BODY and path is not None and inode.checksum is None:
-                inode.checksum = body.checksum
-                await trio.to_thread.run_sync(self._fill, path, inode, body, abandon_on_cancel=True)
+        with contextlib.suppress(KheopsfsError):  # its reader will hear of it
+            await self._library.use_at_hand(inode.node.content, lambda body: self._fill(path, inode, body))
 
     def _fill(self, path: str, inode: Inode, body: Body) -> None:
         """In a worker thread."""
-        try:
+        if body.size > LARGEST_BODY or inode.checksum is not None:
+            return
+        inode.checksum = body.checksum
+        with contextlib.suppress(OSError, ValueError):  # unmounted, forgotten, closed
             if inode.told_size != body.size:
                 (self._mountpoint / path).stat()
             if inode.told_size == body.size:
-                store_pages(pyfuse3.InodeT(inode.node.ino), body.pread(body.size, 0))
-        except (OSError, KheopsfsError, ValueError):  # unmounted, forgotten, closed: then it is the reader's turn
-            return
+                store_pages(pyfuse3.InodeT(inode.node.ino), body.content())

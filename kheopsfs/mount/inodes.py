@@ -20,13 +20,26 @@ from kheopsfs.tree.nodes import File, Folder, Node
 class Inode:
     """One node that the kernel knows."""
 
-    __slots__ = ("checksum", "lookups", "node", "told_size")
+    __slots__ = ("_node", "checksum", "lookups", "settled", "told_size")
 
     def __init__(self, node: Node) -> None:
-        self.node = node
+        self._node = node
         self.lookups = 0
+        self.settled: pyfuse3.EntryAttributes | None = None  # what is told as long as nothing about it changes
         self.told_size: int | None = None  # bytes; what the kernel may be holding
         self.checksum: str | None = None  # of the body whose pages the kernel may be holding
+
+
+    @property
+    def node(self) -> Node:
+        """What it is now."""
+        return self._node
+
+    @node.setter
+    def node(self, node: Node) -> None:
+        if node is not self._node:
+            self._node = node
+            self.settled = None
 
 
 class Inodes:

@@ -1,9 +1,10 @@
 """The pyfuse3 operations: the kernel's questions, put to the tree and the library. Thin: decides nothing itself.
 
 Look-ups and listings inside one directory are serialised by the kernel, so `lookup` answers from the directory's
-listing in memory and never asks the server for a single name. `open` returns when the whole body is on our disk;
-everything after that is a local file. `access`, `flush` and all writes stay unimplemented: the kernel remembers the
-ENOSYS of the first two for good, and answers the rest with EROFS itself because the mount is read-only.
+listing in memory and never asks the server for a single name. `open` returns when the whole body is on our disk, or
+when a large instance of known size begins to arrive; everything after that is a local file. `access`, `flush` and all
+writes stay unimplemented: the kernel remembers the ENOSYS of the first two for good, and answers the rest with EROFS
+itself because the mount is read-only.
 
 Invariant: between awaits a handler changes nothing that another handler is in the middle of.
 """
@@ -17,8 +18,9 @@ import pyfuse3
 import trio
 
 from kheopsfs.errors import StalledError
-from kheopsfs.fetch import Library
+from kheopsfs.fetch import ArrivingBody, Library
 from kheopsfs.fetch.library import Size
+from kheopsfs.kheops.contents import InstanceFile
 from kheopsfs.mount import xattrs
 from kheopsfs.mount.ahead import Ahead
 from kheopsfs.mount.attributes import SETTLED_TIMEOUT, Attributes
@@ -36,7 +38,8 @@ ABSENT_TIMEOUT = 1.0  # seconds the kernel believes that a name is not there; it
 LISTING_DEADLINE = 600.0  # seconds, all pages of the longest list together; each single wait ends long before
 NAME_BYTES = 255  # what statfs says of names; ours are shorter
 
-Opened = Body | bytes
+Opened = Body | ArrivingBody | bytes
+UNPROVEN = "unproven"  # in place of a checksum: pages that must not outlive the handle that read them
 
 
 class KheopsOperations(pyfuse3.Operations):
@@ -87,7 +90,7 @@ class KheopsOperations(pyfuse3.Operations):
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Attributes; waits for a retrieval that is about to settle the size."""
         known = self.inodes[inode]
-        if isinstance(known.node, File) and not isinstance(known.node.content, bytes):
+        if known.settled is None and isinstance(known.node, File) and not isinstance(known.node.content, bytes):
             await self._library.settle(known.node.content)
         return self._tell(known)
 
@@ -142,13 +145,15 @@ class KheopsOperations(pyfuse3.Operations):
         await self.ahead.arrive_at(known)
         body = await self._library.open(content, lambda: self.directories.following(known.node))
         # Pages of an earlier body are good only if this is the same body.
-        known_before, known.checksum = known.checksum, body.checksum
-        keep_cache = known_before in (None, body.checksum)
-        if known_before is None:
+        before, known.checksum = known.checksum, UNPROVEN if isinstance(body, ArrivingBody) else body.checksum
+        keep_cache = before is None or before == known.checksum != UNPROVEN
+        if before is None and isinstance(body, Body):
             await self._pages.fill(inode, body)
         if known.told_size not in (None, body.size):
+            known.settled = None
             pyfuse3.invalidate_inode(inode, attr_only=True)
-        self.ahead.expect(self.directories.next_settled(known.node))
+        if before is None:
+            self.ahead.expect(self.directories.next_settled(known.node))
         return pyfuse3.FileInfo(fh=self._files.add(body), keep_cache=keep_cache)
 
     @handler
@@ -189,12 +194,17 @@ class KheopsOperations(pyfuse3.Operations):
 
     def _tell(self, inode: Inode) -> pyfuse3.EntryAttributes:
         """A node's attributes for the kernel, and a note of the size it is told."""
+        if inode.settled is not None:
+            return inode.settled
         content = inode.node.content if isinstance(inode.node, File) else b""
         size = Size(len(content), exact=True) if isinstance(content, bytes) else self._library.size(content)
         inode.told_size = size.size
-        return self._attributes.of(inode.node, size)
+        attributes = self._attributes.of(inode.node, size)
+        if size.exact and isinstance(content, InstanceFile):
+            inode.settled = attributes
+        return attributes
 
 
 def _close(opened: Opened) -> None:
-    if isinstance(opened, Body):
+    if not isinstance(opened, bytes):
         opened.close()

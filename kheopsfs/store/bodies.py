@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kheopsfs.errors import CacheUnusableError
-from kheopsfs.store.body import Arrived, Body, Incoming, OpenFile
+from kheopsfs.store.body import Arrived, Body, Incoming, OpenFile, checksum_of
 from kheopsfs.store.disk import StoredBody
 from kheopsfs.store.files import Files
 from kheopsfs.store.folders import failure, is_own_file
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _PROVEN_NAMES = 100_000
 """How many file names to remember as proven: about 10 MB. Beyond that they are proven again, which costs only time."""
+
+_CONTENT_BYTES = 4 * 2**20
+"""Of the largest body that is held in memory after it was read to prove it."""
 
 _UNFIT = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EIO})
 """What opening says of a link, somebody else's file, a socket, a bad sector."""
@@ -95,8 +98,12 @@ class Bodies:
                 one.discard()
         return bodies
 
-    def open(self, key: str) -> Body | None:
+    def open(self, key: str, *, keep_content: bool = False) -> Body | None:
         """The body under `key`, or None when it is not there, or was damaged.
+
+        Args:
+            key: which.
+            keep_content: a body that has to be proven now is held in memory, for `Body.content`, if it is small.
 
         Raises:
             CacheUnusableError: this process cannot open another file.
@@ -105,7 +112,7 @@ class Bodies:
         if not isinstance(stored, StoredBody):
             return None
         try:
-            body = self._open(stored)
+            body = self._open(stored, keep_content=keep_content)
         except FileNotFoundError:
             return None  # its row goes when its turn comes, or with the next commit
         except _UnfitFileError as unfit:
@@ -157,7 +164,7 @@ class Bodies:
             return False
         return True
 
-    def _open(self, stored: StoredBody) -> Body:
+    def _open(self, stored: StoredBody, *, keep_content: bool) -> Body:
         try:
             descriptor = self._files.open(stored.file_name)
         except OSError as error:
@@ -170,19 +177,20 @@ class Bodies:
             raise _UnfitFileError("not a file of this user")
         file = OpenFile(descriptor, self._folder)
         try:
-            self._prove(file, status.st_size, stored)
+            content = file.read(stored.size, 0) if keep_content and stored.size <= _CONTENT_BYTES else None
+            self._prove(file, status.st_size, stored, content)
         except BaseException:
             file.release()
             raise
-        return Body(file, stored.size, stored.checksum)
+        return Body(file, stored.size, stored.checksum, content)
 
-    def _prove(self, file: OpenFile, size: int, stored: StoredBody) -> None:
+    def _prove(self, file: OpenFile, size: int, stored: StoredBody, content: bytes | None) -> None:
         if size != stored.size:
             raise _UnfitFileError(f"{size} bytes instead of {stored.size}")
         if stored.file_name in self._proven:
             return
         try:
-            checksum = file.checksum()
+            checksum = file.checksum() if content is None else checksum_of(content)
         except CacheUnusableError as error:  # a bad sector
             raise _UnfitFileError("the disk cannot read it") from error
         if checksum != stored.checksum:

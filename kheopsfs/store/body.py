@@ -86,6 +86,11 @@ class OpenFile:
         return digest.hexdigest()
 
 
+def checksum_of(content: bytes) -> str:
+    """XXH3 (128 bits), hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(content)
+
+
 class Body:
     """A whole body, open for reading; it never changes.
 
@@ -94,10 +99,12 @@ class Body:
         checksum: XXH3 (128 bits), hexadecimal.
     """
 
-    def __init__(self, file: OpenFile, size: int, checksum: str) -> None:
+    def __init__(self, file: OpenFile, size: int, checksum: str, content: bytes | None = None) -> None:
+        """`content`: all of it, where it has just been read anyway."""
         self.size = size
         self.checksum = checksum
         self._file: OpenFile | None = file
+        self._content = content
 
     def fileno(self) -> int:
         """The descriptor, good until `close`. Raises ValueError after that."""
@@ -115,6 +122,10 @@ class Body:
         if len(data) < expected:
             raise CacheUnusableError("a file of the cache was cut short while it was open: open it again")
         return data
+
+    def content(self) -> bytes:
+        """All of it. Raises as `pread`."""
+        return self._content or self.pread(self.size, 0)
 
     def dup(self) -> "Body":
         """The same body once more, to be closed on its own. Raises ValueError when this one is closed."""
@@ -203,15 +214,6 @@ class Incoming:
         """The descriptor, good until `commit` or `discard`. Raises ValueError after that."""
         return self._open().fileno()
 
-    def pread(self, length: int, offset: int) -> bytes:
-        """The `length` bytes from `offset` on, or as many of them as have arrived.
-
-        Raises:
-            CacheUnusableError: the disk cannot read them.
-            ValueError: committed or discarded already.
-        """
-        return self._open().read(max(0, min(length, self.size - offset)), offset)
-
     def commit(self, key: str) -> Body:
         """Like `Bodies.commit`, for this one alone."""
         return self._commit([(key, self)])[0]
@@ -222,6 +224,10 @@ class Incoming:
         if self._broken:
             raise ValueError("a body that could not be written whole cannot be committed")
         return Arrived(self._name, key, self.size, self._digest.hexdigest())
+
+    def so_far(self) -> Body:
+        """What has arrived, for reading on its own: it stays readable whatever becomes of the rest."""
+        return Body(self._open().hold(), self.size, "")
 
     def body(self, arrived: Arrived) -> Body:
         """The file for reading, on its own."""
