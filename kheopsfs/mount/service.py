@@ -88,7 +88,7 @@ async def _serve_library(
                 nursery.start_soon(_end_when_unmounted, operations, entry)
                 nursery.start_soon(operations.directories.follow_changes)
                 nursery.start_soon(operations.ahead.work)
-                nursery.start_soon(_say_when_ready, settings, ready)
+                nursery.start_soon(_say_when_ready, operations, ready)
                 await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
                 nursery.cancel_scope.cancel()
         finally:
@@ -130,9 +130,9 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
-async def _say_when_ready(settings: Settings, ready: Callable[[], None]) -> None:
+async def _say_when_ready(operations: KheopsOperations, ready: Callable[[], None]) -> None:
     """The mount is ready when it answers, not when mount(2) returned."""
-    await trio.to_thread.run_sync(os.statvfs, settings.mountpoint, abandon_on_cancel=True)
+    await operations.answering.wait()
     ready()
 
 

@@ -156,11 +156,11 @@ class _Death:
         real = getattr(owner, name)
 
         @functools.wraps(real)
-        def method(*arguments: Any) -> Any:
+        def method(*arguments: Any, **options: Any) -> Any:
             if not self._calls.die_at and self._file.exists():
                 self._calls.die_at = int(self._file.read_text())
             with self._calls.counted() if self._calls.die_at else contextlib.nullcontext():
-                return real(*arguments)
+                return real(*arguments, **options)
 
         setattr(owner, name, method)
 
