@@ -152,8 +152,8 @@ async def test_after_a_cut_only_what_is_missing_is_asked_for_again(
         alone = [request for request in requests if request != "series"]
         assert len(alone) == len(set(alone)), "an instance was downloaded twice by requests of its own"
         assert requests.count("series") <= 2
-        # The first instance, the stream that was cut, and the rest: a second stream, or where hardly anything is missing
-        # a request each; and one that overtakes.
+        # The first instance, the stream that was cut, and the rest: a second stream, or a request each where hardly
+        # anything is missing; and one that overtakes.
         assert len(requests) <= 5
 
 
