@@ -42,8 +42,8 @@ IDLE = 1.0
 """Seconds without a byte after which a request is given up."""
 GRACE = 0.5
 """Seconds that a list waits for the server before an old one is shown."""
-LATE = 0.2
-"""Seconds by which an answer may be older than it looks: it was true when the server made it."""
+LATE = 1.0
+"""Seconds by which a kept list may be older than it looks: it was true when the server made it."""
 SOON = 20.0
 """Seconds within which the truth must show; far more than it takes."""
 USER = "demo-user"
@@ -415,8 +415,14 @@ class Events(RuleBasedStateMachine):
 
     def _seen(self, look: Callable[[], frozenset[str]]) -> frozenset[str]:
         """A folder that went while it was looked at is as good as empty."""
+        return frozenset() if (seen := self._unless_gone(look)) is None else seen
+
+    def _unless_gone(self, look: Callable[[], T]) -> T | None:
         attempt = Attempt(look)
-        return frozenset() if attempt.errno() == errno.ENOENT else attempt.result()
+        if attempt.errno() != errno.ENOENT:
+            return attempt.result()
+        self.trouble = True  # the lists that showed it are being asked for: what comes may be of a moment ago
+        return None
 
     def _source(self, source: str, view: str = "") -> Path:
         root = self.mount.path / view
@@ -429,11 +435,7 @@ class Events(RuleBasedStateMachine):
     def _find(self, folder: Path, level: str, uid: str) -> Path:
         """Where something that is there now is shown."""
 
-        def find() -> Path | None:
-            attempt = Attempt(lambda: shown(folder, level))
-            return None if attempt.errno() == errno.ENOENT else attempt.result().get(uid)
-
-        return Path(until(find, seconds=SOON))
+        return Path(until(lambda: (self._unless_gone(lambda: shown(folder, level)) or {}).get(uid), seconds=SOON))
 
     def _file(self, which: int) -> tuple[Path, str] | None:
         if not (place := choose(self.stage.now.places(), which)):
