@@ -22,7 +22,7 @@ from kheopsfs.fetch.renditions import Renditions
 from kheopsfs.fetch.sizes import Sizes, bound
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.client import Client
-from kheopsfs.kheops.contents import Content, InstanceFile
+from kheopsfs.kheops.contents import Content, InstanceFile, StudyZip
 from kheopsfs.kheops.records import InstancesQuery, Query
 from kheopsfs.kheops.tokens import TokenInfo
 from kheopsfs.store import Body, Store
@@ -157,7 +157,8 @@ class Library:
             KheopsfsError: see `Instances.open` and `Renditions.open`.
         """
         key = self._key(content)
-        body: Body | ArrivingBody | None = self._recent.take(key)
+        # A zip is of its study only while the series list says so, which is not asked here.
+        body: Body | ArrivingBody | None = None if isinstance(content, StudyZip) else self._recent.take(key)
         if body is None:
             body = await self._fetch(content, whole=self._exact_sizes)
             if isinstance(body, Body):
