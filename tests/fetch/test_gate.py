@@ -1,5 +1,7 @@
 """The gate: turns, a dead token, a server that is down. The clock is trio's own test clock."""
 
+import math
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +10,8 @@ import trio
 import trio.testing
 
 from kheopsfs.errors import ServerUnreachableError, TokenRefusedError
-from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, Gate, Priority
+from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, Gate, OfflineGate, Priority
+from kheopsfs.fetch.standings import CLOCK_TOLERANCE, DAY, TRUSTED_DAYS, Standing
 from kheopsfs.kheops.tokens import TokenInfo
 
 pytestmark = pytest.mark.trio
@@ -25,6 +28,7 @@ class Server:
     answer: Any = field(default_factory=info)
     asked: int = 0
     new_token: bool = False
+    token: str = "a token"
 
     @property
     def credentials(self) -> "Server":
@@ -181,3 +185,68 @@ async def test_a_mount_that_nobody_uses_asks_nothing(
     nursery.start_soon(gate_to(server, recheck=10).watch)
     await trio.sleep(1000)
     assert server.asked == 0
+
+
+def offline_gate(server: Server) -> OfflineGate:
+    return OfflineGate(server, Standing(info(), time.time()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [gate_to, offline_gate])
+@pytest.mark.parametrize("jump", [TRUSTED_DAYS * DAY, -CLOCK_TOLERANCE])
+async def test_what_nobody_can_be_asked_about_counts_for_a_week(
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    jump: float,
+) -> None:
+    """S14, S23: then everything is refused, until the server says again that the token lives. A clock that was put back
+    does not lengthen the week."""
+    now = 1e9
+    monkeypatch.setattr(time, "time", lambda: now)
+    server = Server(ServerUnreachableError("refused"))
+    gate = make(server)
+    deaths: list[float] = []
+    gate.on_dead = lambda: deaths.append(trio.current_time())
+    nursery.start_soon(gate.watch)
+    gate.admit()
+    now += jump - math.copysign(60, jump)
+    await trio.sleep(200)
+    gate.admit()
+    assert gate.server_down
+    now += math.copysign(120, jump)
+    await trio.sleep(200)
+    with pytest.raises(TokenRefusedError, match="accepted the token"):
+        gate.admit()
+    assert len(deaths) == 1
+    server.answer = info()
+    await trio.sleep(200)
+    if make is gate_to:
+        gate.admit()
+    else:
+        assert server.asked == 0
+
+
+async def test_each_verdict_of_the_server_is_told(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S23: what an offline mount will go by: what a living token is, and that a dead one is nothing."""
+    server = Server()
+    gate = gate_to(server, recheck=10)
+    told: list[tuple[object, TokenInfo | None]] = []
+
+    async def note(token: object, verdict: TokenInfo | None) -> None:
+        told.append((token, verdict))
+
+    gate.on_verdict = note
+    nursery.start_soon(gate.watch)
+    gate.admit()
+    await trio.sleep(11)
+    assert told == [("a token", info())]
+    server.answer = TokenRefusedError("dead")
+    gate.admit()
+    await trio.sleep(11)
+    assert told[1:] == [("a token", None)]
+    server.answer, server.new_token, server.token = info("somebody else"), True, "another"
+    await trio.sleep(5)
+    assert told[2:] == [("another", info("somebody else"))]
