@@ -65,10 +65,14 @@ def _open_private(path: str, flags: int) -> int:
     return descriptor
 
 
+def log_directory() -> Path:
+    """Where mounts in the background log to."""
+    return platformdirs.user_state_path("kheopsfs") / "log"
+
+
 def log_file(mountpoint: Path) -> Path:
-    """Where a mount in the background logs to."""
-    directory = platformdirs.user_state_path("kheopsfs") / "log"
-    return private_directory(directory) / f"{slug(mountpoint)}.log"
+    """The log of the mount in the background on a mountpoint; its folder is made."""
+    return private_directory(log_directory()) / f"{slug(mountpoint)}.log"
 
 
 def set_up(level: LogLevel, file: Path | None, formatter: RedactingFormatter) -> None:
