@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 CONCURRENT_REQUESTS = 6  # Kheops has 10 database connections for everybody; more from one client only queue there
 FIRST_PROBE_PAUSE = 1.0  # seconds between probes of a server that is down, growing by half …
 LONGEST_PROBE_PAUSE = 10.0  # … up to this: people notice a server that came back within ten seconds
-TOKEN_FILE_PAUSE = 1.0  # seconds between looks at the token file while the token is dead
+TOKEN_FILE_PAUSE = 1.0  # seconds between looks at the token file: who puts a token there may revoke the old one next
 LEAST_RECHECK = 1.0  # seconds between introspections of a token in use, however short they are asked to be …
 MOST_RECHECK = 60.0  # … and however long: a revoked token must not read the cache for an hour
 CLOCK_PAUSE = 60.0  # seconds between looks at the clock of an offline mount: the week of its token may be over
@@ -145,13 +145,16 @@ class Gate:
     async def watch(self) -> None:
         """Keep the state of token and server true, for ever. `on_dead` is called each time the token dies, `on_verdict`
         with everything that the server says of a token: what it is, or None when it is dead."""
+        asked_at = trio.current_time()
         while True:
-            with trio.move_on_after(self._recheck):
+            with trio.move_on_after(TOKEN_FILE_PAUSE):
                 await self._suspicion.wait()
-            if self._suspicion.is_set() or self._used:
+            is_due = self._used and trio.current_time() >= asked_at + self._recheck
+            if self.client.credentials.reload() or self._suspicion.is_set() or is_due:
                 self._suspicion = trio.Event()
                 self._used = False
                 await self._probe_until_settled()
+                asked_at = trio.current_time()
             if self._dead is not None:
                 self.on_dead()
                 await self._wait_for_a_living_token()
@@ -160,9 +163,9 @@ class Gate:
         pause = FIRST_PROBE_PAUSE
         while True:
             self.client.credentials.reload()
-            token = self.client.credentials.token
+            token = self.client.credentials.offered
             try:
-                info = await self.client.introspect()
+                info = await self.client.introspect(token)
             except TokenRefusedError as error:
                 self._declare_up()
                 self._declare_dead(str(error))
@@ -178,7 +181,7 @@ class Gate:
                 return
             else:
                 self._declare_up()
-                self._accept(info)
+                self._accept(token, info)
                 await self.on_verdict(token, info)
                 return
 
@@ -190,12 +193,13 @@ class Gate:
                 next_recheck = trio.current_time() + self._recheck
                 await self._probe_until_settled()
 
-    def _accept(self, info: TokenInfo) -> None:
+    def _accept(self, token: Token, info: TokenInfo) -> None:
         if (info.kind, info.subject, info.album_id) != (self.info.kind, self.info.subject, self.info.album_id):
             self._declare_dead(
                 "the token file now holds a token of another account or album; unmount and mount again to use it"
             )
             return
+        self.client.credentials.accept(token)
         self.info = info
         self._confirmed_at = time.time()
         if self._dead is not None:

@@ -32,7 +32,7 @@ class RedactingFormatter(logging.Formatter):
     """Finished lines without any token that was ever current.
 
     Args:
-        credentials: hold the token that is in use now.
+        credentials: hold the token that is in use now, and the one that is about to be.
     """
 
     def __init__(self, credentials: Credentials) -> None:
@@ -42,7 +42,7 @@ class RedactingFormatter(logging.Formatter):
 
     def redact(self, text: str) -> str:
         """The text with each token replaced."""
-        self._tokens.add(self._credentials.token.reveal())
+        self._tokens |= {self._credentials.token.reveal(), self._credentials.offered.reveal()}
         for token in filter(None, self._tokens):
             text = text.replace(token, REDACTED)
         return text

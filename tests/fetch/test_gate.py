@@ -29,6 +29,7 @@ class Server:
     asked: int = 0
     new_token: bool = False
     token: str = "a token"
+    offered: str = "a token"
 
     @property
     def credentials(self) -> "Server":
@@ -38,7 +39,10 @@ class Server:
         changed, self.new_token = self.new_token, False
         return changed
 
-    async def introspect(self) -> TokenInfo:
+    def accept(self, token: str) -> None:
+        self.token = token
+
+    async def introspect(self, token: str) -> TokenInfo:
         self.asked += 1
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -164,6 +168,19 @@ async def test_a_dead_token_shuts_everything_until_the_token_file_has_another(
     gate.admit()
 
 
+async def test_a_new_token_is_taken_before_the_old_one_dies(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S14: also by a mount that nobody uses just now."""
+    server = Server()
+    nursery.start_soon(gate_to(server).watch)
+    await trio.sleep(5)
+    server.new_token, server.offered = True, "another"
+    await trio.sleep(3)
+    assert server.token == "another"
+    assert server.asked == 1
+
+
 async def test_a_token_of_somebody_else_is_not_taken_over(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -247,6 +264,7 @@ async def test_each_verdict_of_the_server_is_told(
     gate.admit()
     await trio.sleep(11)
     assert told[1:] == [("a token", None)]
-    server.answer, server.new_token, server.token = info("somebody else"), True, "another"
+    server.answer, server.new_token, server.offered = info("somebody else"), True, "another"
     await trio.sleep(5)
     assert told[2:] == [("another", info("somebody else"))]
+    assert server.token == "a token", "requests that are under way never turn into somebody else's"
