@@ -1,13 +1,15 @@
 """A real mount whose process can be looked into: it tells what only it knows, and has a bug when told to.
 
 The same file is the program that serves such a mount. While `<folder>/ask` is there it is answered in
-`<folder>/answer`; while `<folder>/bug` is there, whatever the handlers ask of the library raises ZeroDivisionError.
+`<folder>/answer`; while `<folder>/bug` is there, whatever the handlers ask of the library raises ZeroDivisionError. The
+process's wall clock is wrong by as many seconds as `<folder>/clock` says.
 """
 
 import dataclasses
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -86,6 +88,11 @@ class InstrumentedMount(Mount):
         else:
             (self.home / "bug").unlink()
 
+    def set_clock(self, seconds: float) -> None:
+        """Let its wall clock go wrong by so much; timers go on as they were."""
+        (self.home / "part").write_text(str(seconds))
+        (self.home / "part").rename(self.home / "clock")
+
 
 # -- in the process that serves the mount -----------------------------------------------------------------------------
 
@@ -93,6 +100,7 @@ class InstrumentedMount(Mount):
 def _main(folder: Path) -> None:
     for name in ("open", "listing", "settle", "is_cached"):
         _make_buggy(name, folder / "bug")
+    _make_wrong(folder / "clock")
     operations: list[KheopsOperations] = []
     make, say_when_ready = KheopsOperations.__init__, service._say_when_ready
 
@@ -122,6 +130,15 @@ def _make_buggy(name: str, switch: Path) -> None:
         return real(self, *arguments)
 
     setattr(Library, name, buggy)
+
+
+def _make_wrong(clock: Path) -> None:
+    real = time.time
+
+    def wrong() -> float:
+        return real() + (float(clock.read_text()) if clock.exists() else 0.0)
+
+    time.time = wrong
 
 
 def _answer(operations: KheopsOperations, folder: Path) -> None:
