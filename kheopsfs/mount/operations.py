@@ -68,7 +68,7 @@ class KheopsOperations(pyfuse3.Operations):
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """One name in a folder, answered from the folder's listing."""
-        if is_junk_name(name):
+        if parent_inode != pyfuse3.ROOT_INODE and is_junk_name(name):
             return self._attributes.absent(seconds=SETTLED_TIMEOUT)
         directory = await self._directory(self.inodes.folder(parent_inode))
         node = directory.find(name)

@@ -43,7 +43,7 @@ def names(folder: Path) -> set[str]:
 
 def test_a_user_sees_inbox_albums_and_all_studies(mount: Mount) -> None:
     """S1: the top of the tree, three times the same."""
-    assert names(mount.path) == {"README.txt", "albums", "by-uid", "inbox", "studies", "thumbnails", "zip"}
+    assert names(mount.path) == {".nomedia", "README.txt", "albums", "by-uid", "inbox", "studies", "thumbnails", "zip"}
     for view in ("thumbnails", "zip"):
         assert names(mount.path / view) == {"albums", "inbox", "studies"}
     assert len(names(mount.path / "albums")) == 5
@@ -51,7 +51,7 @@ def test_a_user_sees_inbox_albums_and_all_studies(mount: Mount) -> None:
 
 def test_an_album_token_sees_its_one_album(server: DemoServer, album_mount: Mount) -> None:
     """S1: no inbox; `studies` shows what the album holds."""
-    assert names(album_mount.path) == {"README.txt", "albums", "by-uid", "studies", "thumbnails", "zip"}
+    assert names(album_mount.path) == {".nomedia", "README.txt", "albums", "by-uid", "studies", "thumbnails", "zip"}
     assert names(album_mount.path / "zip") == {"albums", "studies"}
     album = only((album_mount.path / "albums").iterdir())
     assert album.name.startswith("Chest-Heart")
@@ -111,7 +111,7 @@ def test_the_readme_says_what_the_folders_are(mount: Mount) -> None:
     """S1: static text, with its true size."""
     readme = mount.path / "README.txt"
     text = readme.read_text()
-    assert all(f"{name}/" in text for name in names(mount.path) - {"README.txt"})
+    assert all(f"{name}/" in text for name in names(mount.path) - {".nomedia", "README.txt"})
     assert len(text.encode()) == readme.stat().st_size
 
 
