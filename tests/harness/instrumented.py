@@ -90,8 +90,8 @@ class InstrumentedMount(Mount):
 
     def set_clock(self, seconds: float) -> None:
         """Let its wall clock go wrong by so much; timers go on as they were."""
-        (self.home / "part").write_text(str(seconds))
-        (self.home / "part").rename(self.home / "clock")
+        (self.home / "clock.part").write_text(str(seconds))
+        (self.home / "clock.part").rename(self.home / "clock")
 
 
 # -- in the process that serves the mount -----------------------------------------------------------------------------

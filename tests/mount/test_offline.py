@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from harness.looking import files, only, xattr
+from harness.looking import files, only, until, xattr
 from harness.mounting import Mount, NewMount
 from harness.patience import errno_of
 from harness.server import DemoServer
@@ -253,10 +253,23 @@ def test_a_server_in_reach_is_not_asked_either_and_a_refused_token_is_forgotten(
         assert server.requests() == []
         assert offline.command("umount", str(offline.path)).returncode == 0
 
+        # Refused while it is in use, then refused to a mount that begins.
+        online = new_mount(server, home=online.home, token=token, list_ttl="1")
         server.call("POST", "/revoke", json={"token": token})
+        until(lambda: errno_of(lambda: os.listdir(study)) == errno.EACCES)
+        assert online.command("umount", str(online.path)).returncode == 0
         mounting = ["mount", server.url, str(online.path), "--token-file", str(online.token_file)]
+        assert_unknown(online, mounting)
+        server.call("POST", "/restore", json={"token": token})
+        assert online.command(*mounting).returncode == 0
+        assert online.command("umount", str(online.path)).returncode == 0
+        server.call("POST", "/revoke", json={"token": token})
         assert online.command(*mounting).returncode == 6
-        done = online.command(*mounting, "--offline")
-        assert done.returncode == 6
-        assert "it was refused since" in done.stderr
-        assert not online.is_mounted
+        assert_unknown(online, mounting)
+
+
+def assert_unknown(mount: Mount, mounting: list[str]) -> None:
+    done = mount.command(*mounting, "--offline")
+    assert done.returncode == 6
+    assert "it was refused since" in done.stderr
+    assert not mount.is_mounted
