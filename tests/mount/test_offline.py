@@ -190,15 +190,14 @@ def test_the_command_and_the_log_say_that_the_mount_is_offline(past: Past, offli
     assert not past.listener.was_asked
 
 
-def note(past: Past, *, age: float, token: str = "Ada") -> None:
+def note(mount: Mount, token: str, *, age: float = 0.0) -> None:
     """Let the server have accepted a token so many seconds ago, as far as the cache knows."""
 
     async def write() -> None:
         info = TokenInfo("user", "anybody", frozenset({"user"}), "id", "")
-        origin = past.url.rstrip("/")
-        await Standings(store, origin).note(Token(past.tokens[token]), info)
+        await Standings(store, mount.url.rstrip("/")).note(Token(token), info)
 
-    with Store(past.home / "cache" / "kheopsfs", 2**30) as store, pytest.MonkeyPatch.context() as patch:
+    with Store(mount.cache, 2**30) as store, pytest.MonkeyPatch.context() as patch:
         now = time.time
         patch.setattr(time, "time", lambda: now() - age)
         trio.run(write)
@@ -217,7 +216,7 @@ def test_a_token_that_was_not_accepted_here_lately_opens_nothing(past: Past) -> 
         assert done.returncode == 6
         assert "this one was not used with this cache directory yet" in done.stderr
     for age, reason in REFUSALS.values():
-        note(past, age=age, token="Grace")
+        note(past.mount(), past.tokens["Grace"], age=age)
         done = past.command("--offline", token="Grace")
         assert done.returncode == 6
         assert reason in done.stderr
@@ -260,10 +259,7 @@ def test_a_server_in_reach_is_not_asked_either_and_a_refused_token_is_forgotten(
         assert online.command("umount", str(online.path)).returncode == 0
         mounting = ["mount", server.url, str(online.path), "--token-file", str(online.token_file)]
         assert_unknown(online, mounting)
-        server.call("POST", "/restore", json={"token": token})
-        assert online.command(*mounting).returncode == 0
-        assert online.command("umount", str(online.path)).returncode == 0
-        server.call("POST", "/revoke", json={"token": token})
+        note(online, token)
         assert online.command(*mounting).returncode == 6
         assert_unknown(online, mounting)
 
