@@ -4,7 +4,8 @@ The mount makes a `Gate` to the server (an `OfflineGate` if it never wants to re
 `Library`; everything else here is its parts.
 """
 
+from kheopsfs.fetch.arriving import ArrivingBody
 from kheopsfs.fetch.gate import Gate, OfflineGate
 from kheopsfs.fetch.library import Library
 
-__all__ = ["Gate", "Library", "OfflineGate"]
+__all__ = ["ArrivingBody", "Gate", "Library", "OfflineGate"]
