@@ -82,7 +82,7 @@ class KheopsOperations(pyfuse3.Operations):
         """One name in a folder, answered from the folder's listing."""
         if len(name) > NAME_BYTES:  # the kernel lets FUSE have names as long as paths
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
-        if is_junk_name(name):
+        if parent_inode != pyfuse3.ROOT_INODE and is_junk_name(name):
             return self._attributes.absent(seconds=SETTLED_TIMEOUT)
         directory = await self._directory(self.inodes.folder(parent_inode))
         node = directory.find(name)

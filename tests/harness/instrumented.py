@@ -1,7 +1,8 @@
 """A real mount whose process can be looked into: it tells what only it knows, and has a bug when told to.
 
 The same file is the program that serves such a mount. While `<folder>/ask` is there it is answered in
-`<folder>/answer`; while `<folder>/bug` is there, whatever the handlers ask of the library raises ZeroDivisionError.
+`<folder>/answer`; while `<folder>/bug` is there, whatever the handlers ask of the library raises ZeroDivisionError. The
+process's wall clock is wrong by as many seconds as `<folder>/clock` says.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -115,6 +117,11 @@ class InstrumentedMount(Mount):
         else:
             (self.home / "bug").unlink()
 
+    def set_clock(self, seconds: float) -> None:
+        """Let its wall clock go wrong by so much; timers go on as they were."""
+        (self.home / "clock.part").write_text(str(seconds))
+        (self.home / "clock.part").rename(self.home / "clock")
+
 
 # -- in the process that serves the mount -----------------------------------------------------------------------------
 
@@ -122,6 +129,7 @@ class InstrumentedMount(Mount):
 def _main(folder: Path) -> None:
     for name in ("open", "listing", "settle", "is_cached"):
         _make_buggy(name, folder / "bug")
+    _make_wrong(folder / "clock")
     operations: list[KheopsOperations] = []
     make, say_when_ready = KheopsOperations.__init__, service._say_when_ready
 
@@ -152,6 +160,15 @@ def _make_buggy(name: str, switch: Path) -> None:
         return real(self, *arguments)
 
     setattr(Library, name, buggy)
+
+
+def _make_wrong(clock: Path) -> None:
+    real = time.time
+
+    def wrong() -> float:
+        return real() + (float(clock.read_text()) if clock.exists() else 0.0)
+
+    time.time = wrong
 
 
 def _answer(operations: KheopsOperations, folder: Path) -> None:
