@@ -155,6 +155,8 @@ class Library:
             if isinstance(body, Body):
                 self._recent.hold(key, body)
                 await self._note_size(key, body.size)
+            else:
+                self._sizes.learn(key, body.size)  # for the ledger it is no fact before it was proven
         if isinstance(content, InstanceFile):
             self._instances.opened(content.instance, following)
         return body
