@@ -22,7 +22,7 @@ from kheopsfs.fetch.catalogue import Catalogue
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
-from kheopsfs.fetch.sizes import bound
+from kheopsfs.fetch.sizes import bound, ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance, InstancesQuery
@@ -167,7 +167,9 @@ class Instances:
         if sum(map(bound, files)) > self._intake.store.size_limit * STREAMED_SHARE:
             return
         stream = access.stream = SeriesStream(
-            self._intake, {file.instance.SOPInstanceUID: self._key(file) for file in files}
+            self._intake,
+            {file.instance.SOPInstanceUID: self._key(file) for file in files},
+            max((ceiling(file, self._intake.store.size_limit) for file in files), default=0),
         )
 
         async def run() -> None:
@@ -183,11 +185,13 @@ class Instances:
         if kept is not None:  # it came with the stream in the moment in which the reader lost patience
             return kept
         bodies: list[Body] = []
+        limit = ceiling(InstanceFile(instance), self._intake.store.size_limit)
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
             self._gate.request(Priority.DEMANDED) as client,
             instances(client, instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID) as events,
         ):
+            spool.begin(limit)
             async for event in events:
                 match event:
                     case InstanceBytes(data=data):

@@ -597,13 +597,13 @@ async def test_silence_is_a_stall_and_not_asked_twice(
 async def test_a_slow_body_is_no_stall_as_long_as_bytes_come(clock: trio.testing.MockClock) -> None:
     async def drip(stream: trio.SocketStream) -> None:
         await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 60\r\n\r\n")
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 120000\r\n\r\n")
         for _ in range(60):
             await trio.sleep(25)
-            await stream.send_all(b"x")
+            await stream.send_all(b"x" * 2000)
 
     async with serving(drip) as port, client_of(f"http://127.0.0.1:{port}", idle_timeout=30) as client:
-        assert (await read(client))[1] == b"x" * 60
+        assert (await read(client))[1] == b"x" * 120_000
 
 
 @pytest.mark.trio
