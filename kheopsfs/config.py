@@ -158,6 +158,8 @@ def _parse_switch(text: str) -> bool:
 
 
 def _parse_path(text: str) -> Path:
+    if "\0" in text:
+        raise ValueError(f"{text!r} is no path")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
@@ -261,7 +263,7 @@ def load_profiles(file: Path) -> dict[str, Profile]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{file} cannot be read: {error}.") from None
     for key in document:
         if key != "profiles":
