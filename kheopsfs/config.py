@@ -303,6 +303,8 @@ def _as_text(value: object, place: str) -> str:
     match value:
         case bool():
             return str(value).lower()
+        case int() if abs(value) >= 1 << 64:
+            raise SettingsError(f"{place} is no number that anything could be set to.")
         case str() | int() | float():
             return str(value)
         case list() if all(isinstance(item, str) for item in value):

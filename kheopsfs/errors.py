@@ -15,7 +15,7 @@ from typing import ClassVar
 def printable(text: str, keep: str = "") -> str:
     """The text with every control, bidi mark or surrogate as an escape, except for those to keep.
 
-    For whatever a server's or a stranger's words get into: a log or a terminal shows what is there and obeys none of it.
+    For whatever a stranger's words get into: a log or a terminal shows what is there and obeys none of it.
     """
     if text.isprintable():
         return text

@@ -80,7 +80,7 @@ class InstanceReader:
                     yield InstanceBytes(event.data)
                     continue
                 self._head += event.data
-                if len(self._head) >= self._next_look:
+                while self._head is not None and len(self._head) >= self._next_look:
                     yield from self._look(final=False)
             elif isinstance(event, PartBegun):
                 self._begin(event)
@@ -117,13 +117,13 @@ class InstanceReader:
         """Ask the head which instance it is; if it tells, let it pass."""
         if self._head is None:
             return
-        head = bytes(self._head)
-        SOPInstanceUID = identify(head, final)
+        # Looked at are 1, 2, 4 … KiB, wherever the pieces end: how an answer was cut must not change what it is.
+        SOPInstanceUID = identify(bytes(self._head if final else self._head[: self._next_look]), final)
         if SOPInstanceUID is None:
-            self._next_look = min(2 * len(head), HEAD_LIMIT)
+            self._next_look = min(2 * self._next_look, HEAD_LIMIT)
             return
         if self._asked not in (None, SOPInstanceUID):
             raise BadAnswerError("The server delivered another instance than the one that was asked for.")
         yield InstanceBegun(SOPInstanceUID, self._expected_size)
-        self._head = None
+        head, self._head = self._head, None
         yield InstanceBytes(memoryview(head))

@@ -177,7 +177,7 @@ def _read(file: Path) -> Daemon | None:
             url=str(values["url"]),
             log=log,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
