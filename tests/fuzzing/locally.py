@@ -217,6 +217,7 @@ TARGETS = (
             b"http://localhost/view/x",
             "https://bücher.example/".encode(),
         ),
+        regressions=("[::0%ÅÓ]/stu".encode(), b"http://[::1%lo]/api"),
     ),
     Target(token_file, (b"aToken0fTwentyTwoChars\n", b" a.b-c_d=\r\n", b"")),
     Target(
