@@ -160,9 +160,9 @@ class Library:
         body: Body | ArrivingBody | None = self._recent.take(key)
         if body is None:
             body = await self._fetch(content, whole=self._exact_sizes)
-            self._sizes.learn(key, body.size)
             if isinstance(body, Body):
                 self._recent.hold(key, body)
+                await self._note_size(key, body.size)
         if isinstance(content, InstanceFile):
             self._instances.opened(content.instance, following)
         return body
@@ -196,6 +196,17 @@ class Library:
 
     def _key(self, content: Content) -> str:
         return f"{self._namespace}/{content.key}"
+
+    async def _note_size(self, key: str, size: int) -> None:
+        """Have the ledger know what opening a file has shown, before anybody may rely on it.
+
+        It knows already, unless the process that kept the body was killed just before it noted the size, or the ledger
+        was damaged since.
+        """
+        await self._sizes.load([key])
+        if self._sizes.settled(key) != size:
+            await trio.to_thread.run_sync(self._sizes.record, {key: size})
+            self._sizes.learn(key, size)
 
     async def _fetch(self, content: Content, *, whole: bool) -> Body | ArrivingBody:
         try:

@@ -50,6 +50,7 @@ class KheopsOperations(pyfuse3.Operations):
     def __init__(self, library: Library, root: Folder, attributes: Attributes, mountpoint: Path) -> None:
         super().__init__()
         self.requests = Requests()
+        self.answering = trio.Event()
         self.inodes = Inodes(root)
         self.directories = Directories(library, self.inodes)
         self.ahead = Ahead(library, self.inodes, mountpoint)
@@ -63,8 +64,13 @@ class KheopsOperations(pyfuse3.Operations):
         """Refuse everything while the token is dead."""
         self._library.admit()
 
+    def init(self) -> None:
+        """The kernel's first request is being answered."""
+        self.answering.set()
+
     def close(self) -> None:
         """After the end of the mount: let go of what is still open."""
+        self.ahead.close()
         self._files.close_all(_close)
 
     # -- names -------------------------------------------------------------------------------------------------------

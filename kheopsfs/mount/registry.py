@@ -1,10 +1,14 @@
 """Which process serves which mountpoint: one small file per mount, written by the process that serves it.
 
+Before that it reserves the mountpoint, so that of two commands that start at the same moment only one mounts: the
+kernel would stack the mounts, and ending the upper one would bring the lower one to light.
+
 A process id alone proves nothing, because the kernel gives it away again. A daemon is therefore a process id *and* the
 moment that process started *and* the boot it started in; a file whose three do not describe a living process of ours is
 left over and means nothing. The files are private to the user (0600 in 0700) and never hold a token.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +16,8 @@ import re
 import select
 import signal
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +100,31 @@ def slug(mountpoint: Path) -> str:
     text = str(mountpoint)
     digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
     return f"{digest}-{re.sub(r'[^A-Za-z0-9]+', '-', text).strip('-')[-SLUG_LENGTH:]}"
+
+
+@contextmanager
+def reserved(mountpoint: Path) -> Iterator[None]:
+    """Keep every other command of this user from changing what is mounted there, for the body of the `with`.
+
+    Nobody waits: a mountpoint that is reserved is about to be mounted on. The lock goes with the process.
+
+    Raises:
+        MountpointError: another process has reserved it.
+    """
+    file = _file(mountpoint).with_suffix(".lock")
+    private_directory(file.parent)
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = file.stat().st_ino == os.fstat(lock.fileno()).st_ino
+        except (BlockingIOError, FileNotFoundError):
+            current = False
+        if not current:  # held by another process, or removed by the one that held it until this very moment
+            raise MountpointError(f"Another command is mounting on {mountpoint} at this moment.")
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def register(mountpoint: Path, url: str, log: Path | None) -> None:

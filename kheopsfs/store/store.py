@@ -131,8 +131,9 @@ def _claim(folder: Path) -> None:
     tag = _tag(folder)
     if tag == _TAG_TEXT:
         return
-    # A process that was killed while it wrote the tag has left the beginning of it, and nothing else.
-    if not _TAG_TEXT.startswith(tag) or any(entry.name != TAG for entry in folder.iterdir()):
+    # A process that was killed while it wrote the tag has left the beginning of it; one that went on while somebody
+    # emptied the folder has made anew what it needed, which is all but the tag.
+    if not _TAG_TEXT.startswith(tag) or not _is_of_a_store(folder):
         raise CacheUnusableError(
             f"{folder} is not empty and not a cache of kheopsfs: choose another folder for the cache, or empty it"
         )
@@ -140,6 +141,14 @@ def _claim(folder: Path) -> None:
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, FILE_MODE)  # open is subject to the umask
         file.write(_TAG_TEXT)
+
+
+def _is_of_a_store(folder: Path) -> bool:
+    """Whether there is nothing in `folder` that a store would not have made."""
+    names = {entry.name for entry in folder.iterdir()} - {TAG}
+    return names <= set(_FOLDERS) and all(
+        _OWN_FILE.fullmatch(name) for made in names for _, _, files in os.walk(folder / made) for name in files
+    )
 
 
 def _tag(folder: Path) -> bytes:

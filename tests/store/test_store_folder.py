@@ -1,6 +1,7 @@
 """The folder: ours alone, marked as a cache, and removed on demand without touching anything else."""
 
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -103,6 +104,21 @@ def test_a_folder_with_other_things_in_it_is_refused(folder):
     (folder / "thesis.odt").write_text("years of work")
     refused(folder, "not a cache")
     assert [path.name for path in folder.iterdir()] == ["thesis.odt"]
+
+
+def test_a_cache_that_was_emptied_while_in_use_is_one_again(folder):
+    """What goes on using it makes anew what it needs, all but the tag."""
+    with Store(folder, MIB) as store:
+        keep(store, "before", b"data")
+        shutil.rmtree(folder)
+        store.listings.put("l", b"listing")
+        keep(store, "after", b"data")
+    with Store(folder, MIB) as store:
+        assert read(store, "after") == b"data"
+        assert (folder / "CACHEDIR.TAG").exists()
+    (folder / "CACHEDIR.TAG").unlink()
+    (folder / "bodies" / "thesis.odt").write_text("years of work")
+    refused(folder, "not a cache")
 
 
 def test_the_cache_of_another_program_is_refused(folder):
