@@ -11,6 +11,7 @@ asked for with a viewer token that sees just that source of that study.
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from statistics import median_low
 from typing import TypeVar
@@ -21,6 +22,7 @@ from kheopsfs.errors import BadAnswerError, NotFoundError, ServerFaultError, Ser
 from kheopsfs.fetch.catalogue import Catalogue, Listing
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
+from kheopsfs.fetch.sizes import ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.completeness import check_zip
 from kheopsfs.kheops.contents import Content, InstanceThumbnail, SeriesThumbnail, StudyZip
@@ -88,6 +90,7 @@ class Renditions:
                 data = await self._series_jpeg(series)
         bodies: list[Body] = []
         async with self._intake.spooling(lambda _key, body: bodies.append(body)) as spool:
+            spool.begin(len(data))
             await spool.write(data)
             spool.commit(key)
         return bodies[0]
@@ -112,8 +115,8 @@ class Renditions:
     async def _zip(self, rendition: StudyZip, key: str) -> Body:
         StudyInstanceUID = rendition.study.StudyInstanceUID
         listing = await self._catalogue.refresh(SeriesQuery(rendition.source, StudyInstanceUID))
-        counts = [_count(row) for row in listing.rows]
-        expected = sum(map(int, counts)) if all(count.isdecimal() for count in counts) else None
+        counts = [_whole(_count(row)) for row in listing.rows]
+        expected = None if None in counts else sum(filter(None, counts))
         bodies: list[Body] = []
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
@@ -122,6 +125,7 @@ class Renditions:
             token = None
             if zip_token_needed(self._gate.info, rendition.source):
                 token = await client.viewer_token(StudyInstanceUID, rendition.source)
+            spool.begin(ceiling(rendition, self._intake.store.size_limit))
             async with study_zip(client, StudyInstanceUID, token) as pieces:
                 async for piece in pieces:
                     await spool.write(piece)
@@ -157,5 +161,9 @@ def _contents(listing: Listing) -> bytes:
 
 
 def _number(instance: Instance) -> int:
-    text = instance.attributes().get("InstanceNumber", "")
-    return int(text) if text.removeprefix("-").isdecimal() else 0
+    return _whole(instance.attributes().get("InstanceNumber", "")) or 0
+
+
+def _whole(text: str) -> int | None:
+    """An integer string (PS3.5 6.2) from a list; None when it is none."""
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,12}", text) else None
