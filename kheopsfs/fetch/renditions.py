@@ -4,7 +4,9 @@ No boundary proves these whole, so their structure must (the Kheops contract, "T
 ends with EOI; a zip ends with DICOMDIR and holds as many instances as the source's series list says. Until that is
 checked, nothing is shown and nothing is kept.
 
-The server ignores `album` and `inbox` for zips. With a user token, a zip inside an album or the inbox is therefore
+A zip that is kept is still the study's only while the source's series list says what it said when the zip was made; the
+study list's counts do not tell, for one series may have taken the place of another. The server ignores `album` and
+`inbox` for zips. With a user token, a zip inside an album or the inbox is therefore
 asked for with a viewer token that sees just that source of that study.
 """
 
@@ -15,14 +17,14 @@ from typing import TypeVar
 
 import trio
 
-from kheopsfs.errors import BadAnswerError, NotFoundError, ServerFaultError
-from kheopsfs.fetch.catalogue import Catalogue
+from kheopsfs.errors import BadAnswerError, NotFoundError, ServerFaultError, ServerUnreachableError, StalledError
+from kheopsfs.fetch.catalogue import Catalogue, Listing
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.completeness import check_zip
 from kheopsfs.kheops.contents import Content, InstanceThumbnail, SeriesThumbnail, StudyZip
-from kheopsfs.kheops.records import Instance, InstancesQuery, Series, SeriesQuery
+from kheopsfs.kheops.records import Instance, InstancesQuery, Record, Series, SeriesQuery
 from kheopsfs.kheops.retrieve import jpeg, study_zip, zip_token_needed
 from kheopsfs.store import Body
 
@@ -60,9 +62,21 @@ class Renditions:
             BadAnswerError, DiskFullError.
         """
         key = self._key(rendition)
-        if (body := await trio.to_thread.run_sync(self._intake.store.bodies.open, key)) is not None:
-            return body
-        return await self._flights.get(key, lambda: self._make(rendition, key))
+        body = None
+        if not isinstance(rendition, StudyZip) or await self._is_current(rendition, key):
+            body = await trio.to_thread.run_sync(self._intake.store.bodies.open, key)
+        return body if body is not None else await self._flights.get(key, lambda: self._make(rendition, key))
+
+    async def _is_current(self, rendition: StudyZip, key: str) -> bool:
+        """Whether a zip that is kept holds what the source shows of the study, as far as that can be known now."""
+        made_of = await trio.to_thread.run_sync(self._intake.store.listings.get, _made_of(key))
+        if made_of is None:
+            return False
+        try:
+            listing = await self._catalogue.listing(SeriesQuery(rendition.source, rendition.study.StudyInstanceUID))
+        except (ServerUnreachableError, ServerFaultError, StalledError):
+            return True
+        return made_of.payload == _contents(listing)
 
     async def _make(self, rendition: Rendition, key: str) -> Body:
         match rendition:
@@ -98,7 +112,7 @@ class Renditions:
     async def _zip(self, rendition: StudyZip, key: str) -> Body:
         StudyInstanceUID = rendition.study.StudyInstanceUID
         listing = await self._catalogue.refresh(SeriesQuery(rendition.source, StudyInstanceUID))
-        counts = [row.attributes().get("NumberOfSeriesRelatedInstances", "") for row in listing.rows]
+        counts = [_count(row) for row in listing.rows]
         expected = sum(map(int, counts)) if all(count.isdecimal() for count in counts) else None
         bodies: list[Body] = []
         async with (
@@ -112,6 +126,7 @@ class Renditions:
                 async for piece in pieces:
                     await spool.write(piece)
             spool.commit(key, lambda file: check_zip(file, expected))
+        await trio.to_thread.run_sync(self._intake.store.listings.put, _made_of(key), _contents(listing))
         return bodies[0]
 
 
@@ -123,6 +138,22 @@ async def _insist(work: Callable[[], Awaitable[Result]]) -> Result:
         except BadAnswerError as error:
             log.warning("%s; trying again", error)
     return await work()
+
+
+def _count(series: Record) -> str:
+    return series.attributes().get("NumberOfSeriesRelatedInstances", "")
+
+
+def _made_of(key: str) -> str:
+    """Where is kept what the zip of `key` was made of."""
+    return f"{key}/series"
+
+
+def _contents(listing: Listing) -> bytes:
+    """What a zip made of these series holds: each series and how many instances, in any order."""
+    return "\n".join(
+        sorted(f"{row.SeriesInstanceUID} {_count(row)}" for row in listing.rows if isinstance(row, Series))
+    ).encode()
 
 
 def _number(instance: Instance) -> int:

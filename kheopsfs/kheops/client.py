@@ -165,14 +165,16 @@ class Client:
             await body.aclose()
             logger.debug("%s: %d bytes", request, body.received)
 
-    async def introspect(self) -> TokenInfo:
-        """Ask the server what it knows about the token. Counts as a use of the token.
+    async def introspect(self, token: Token | None = None) -> TokenInfo:
+        """Ask the server what it knows about a token, by default the current one. Counts as a use of the token.
 
         Raises:
             TokenRefusedError: dead, or not of a kind that can be mounted.
             KheopsfsError: any of those that `stream` raises.
         """
-        answer = await self._post("/token/introspect", {"token": self.credentials.token.reveal()}, (200, 401))
+        answer = await self._post(
+            "/token/introspect", {"token": (token or self.credentials.token).reveal()}, (200, 401)
+        )
         if answer.status == HTTPStatus.UNAUTHORIZED:
             raise TokenRefusedError(UNMOUNTABLE)
         return token_info(answer.document)

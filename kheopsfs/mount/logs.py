@@ -32,7 +32,7 @@ class RedactingFormatter(logging.Formatter):
     """Finished lines without any token that was ever current.
 
     Args:
-        credentials: hold the token that is in use now.
+        credentials: hold the token that is in use now, and the one that is about to be.
     """
 
     def __init__(self, credentials: Credentials) -> None:
@@ -42,7 +42,7 @@ class RedactingFormatter(logging.Formatter):
 
     def redact(self, text: str) -> str:
         """The text with each token replaced."""
-        self._tokens.add(self._credentials.token.reveal())
+        self._tokens |= {self._credentials.token.reveal(), self._credentials.offered.reveal()}
         for token in filter(None, self._tokens):
             text = text.replace(token, REDACTED)
         return text
@@ -65,10 +65,14 @@ def _open_private(path: str, flags: int) -> int:
     return descriptor
 
 
+def log_directory() -> Path:
+    """Where mounts in the background log to."""
+    return platformdirs.user_state_path("kheopsfs") / "log"
+
+
 def log_file(mountpoint: Path) -> Path:
-    """Where a mount in the background logs to."""
-    directory = platformdirs.user_state_path("kheopsfs") / "log"
-    return private_directory(directory) / f"{slug(mountpoint)}.log"
+    """The log of the mount in the background on a mountpoint; its folder is made."""
+    return private_directory(log_directory()) / f"{slug(mountpoint)}.log"
 
 
 def set_up(level: LogLevel, file: Path | None, formatter: RedactingFormatter) -> None:

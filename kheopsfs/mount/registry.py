@@ -160,6 +160,12 @@ def find(mountpoint: Path) -> Daemon | None:
     return daemon
 
 
+def living() -> list[Daemon]:
+    """Every daemon of this user's that lives and is known here."""
+    found = [_read(file) for file in _directory().glob("*.json")]
+    return [daemon for daemon in found if daemon is not None and daemon.is_alive]
+
+
 def private_directory(path: Path) -> Path:
     """Make a directory that only we can look into.
 

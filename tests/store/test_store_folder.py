@@ -12,7 +12,7 @@ import pytest
 from store_helpers import MIB, in_child, keep, look, read
 
 from kheopsfs.errors import CacheUnusableError
-from kheopsfs.store import Store, purge
+from kheopsfs.store import Contents, Store, contents, purge
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as several users")
 
@@ -208,9 +208,12 @@ def test_purge_removes_all_that_the_store_made(folder):
     (folder / "bodies" / "cache.db.damaged").write_bytes(b"")
     (folder / "tmp" / f"{'0' * 32}-{'0' * 16}").mkdir()
     (folder / "tmp" / f"{'0' * 32}-{'0' * 16}" / ("a" * 32)).write_bytes(b"arriving")
-    purge(folder)
+    found = contents(folder)
+    assert (found.bodies, found.bytes_of_bodies) == (2, len(b"data") + len(b"arriving"))
+    assert found.other_bytes > 0
+    assert purge(folder) == found
     assert not folder.exists()
-    purge(folder)
+    assert purge(folder) == contents(folder) == Contents()
     with Store(folder, MIB) as store:
         assert store.bodies.open("k") is None
         assert store.ledger.size("g", "n") is None
@@ -233,8 +236,9 @@ def test_purge_leaves_what_the_store_did_not_make(folder, tmp_path):
 def test_purge_refuses_what_is_no_cache(folder):
     folder.mkdir()
     (folder / ("a" * 32)).write_text("file")
-    with pytest.raises(CacheUnusableError, match="not a cache"):
-        purge(folder)
+    for look_or_purge in (contents, purge):
+        with pytest.raises(CacheUnusableError, match="not a cache"):
+            look_or_purge(folder)
     assert [path.name for path in folder.iterdir()] == ["a" * 32]
 
 
