@@ -2,9 +2,15 @@
 
 Model. The token is *alive* or *dead*. Only introspection decides (the Kheops contract: 401 is overloaded). While it is
 dead, `admit` refuses everything, cached content included, until another token appears in the token file or the
-server takes the old one again. The server is *up* or *down*. A request that found nobody only raises the suspicion;
-a probe decides, so that one broken URL never shuts out the others. While the server is down, requests fail at once
-instead of each waiting for its own deadline, and the probe goes on in the background until the server is back.
+server takes the old one again. The server is *up* or *down*. A request that found nobody, or only silence, raises no
+more than the suspicion; a probe decides, so that one broken URL never shuts out the others. While the server is down,
+requests fail at once instead of each waiting for its own deadline, and the probe goes on in the background until the
+server is back.
+
+Who waits in line must not wait for one silent request after the other. When a request has met nothing but silence, and
+no other one has heard a single byte in all that time, everybody in line is told what it was told; the same goes when
+the server turns out to be down, or the token dead. A slow server that still sends to anybody costs nobody in line
+anything.
 
 Each change of state is one line in the log, not one line per file.
 
@@ -45,6 +51,14 @@ class Priority(IntEnum):
     SPECULATIVE = 1  # nobody waits yet
 
 
+class _Place:
+    """A place in line: it ends with a turn, or with a refusal for all who wait."""
+
+    def __init__(self) -> None:
+        self.called = trio.Event()
+        self.refusal: KheopsfsError | None = None
+
+
 class Gate:
     """The one way to the server. Run `watch` as long as the gate is used."""
 
@@ -57,7 +71,7 @@ class Gate:
         self._dead: str | None = None
         self._down: str | None = None
         self._free = CONCURRENT_REQUESTS
-        self._queue: list[tuple[int, int, trio.Event]] = []
+        self._queue: list[tuple[int, int, _Place]] = []
         self._arrivals = itertools.count()
         self._suspicion = trio.Event()
         self._used = False
@@ -85,14 +99,21 @@ class Gate:
         Raises:
             TokenRefusedError: the token is dead.
             ServerUnreachableError: the server is known to be down.
+            StalledError: the server fell silent for everybody while this request was in line.
         """
         self._check()
         await self._take_turn(priority)
+        began = trio.current_time()
         try:
             self._check()
             yield self.client
         except ServerUnreachableError:
             self._suspicion.set()
+            raise
+        except StalledError as error:
+            self._suspicion.set()
+            if self.client.last_heard < began:
+                self._refuse_line(error)
             raise
         except TokenRefusedError as error:
             self._declare_dead(str(error))
@@ -109,24 +130,32 @@ class Gate:
         if self._free:
             self._free -= 1
             return
-        turn = trio.Event()
-        entry = (int(priority), next(self._arrivals), turn)
+        place = _Place()
+        entry = (int(priority), next(self._arrivals), place)
         heapq.heappush(self._queue, entry)
         try:
-            await turn.wait()
+            await place.called.wait()
         except trio.Cancelled:
-            if turn.is_set():
-                self._pass_turn()
-            else:
+            if not place.called.is_set():
                 self._queue.remove(entry)
                 heapq.heapify(self._queue)
+            elif place.refusal is None:
+                self._pass_turn()
             raise
+        if place.refusal is not None:
+            raise place.refusal
 
     def _pass_turn(self) -> None:
         if self._queue:
-            heapq.heappop(self._queue)[2].set()
+            heapq.heappop(self._queue)[2].called.set()
         else:
             self._free += 1
+
+    def _refuse_line(self, error: KheopsfsError) -> None:
+        for _, _, place in self._queue:
+            place.refusal = type(error)(*error.args)  # one for each, because a traceback grows with every raise
+            place.called.set()
+        self._queue.clear()
 
     # -- the state of token and server -------------------------------------------------------------------------------
 
@@ -189,11 +218,13 @@ class Gate:
             log.error("the token is refused: %s", reason)
         self._dead = reason
         self._suspicion.set()
+        self._refuse_line(TokenRefusedError(reason))
 
     def _declare_down(self, reason: str) -> None:
         if self._down is None:
             log.error("the server cannot be reached, only what is cached can be read: %s", reason)
         self._down = reason
+        self._refuse_line(ServerUnreachableError(reason))
 
     def _declare_up(self) -> None:
         if self._down is not None:

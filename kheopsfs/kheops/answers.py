@@ -11,7 +11,7 @@ is understood.
 
 import json
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
@@ -69,8 +69,12 @@ class Body:
         received: bytes so far, as they came over the line.
     """
 
-    def __init__(self, address: Address, url: str, response: httpx.Response) -> None:
+    def __init__(
+        self, address: Address, url: str, response: httpx.Response, heard: Callable[[], None]
+    ) -> None:
+        """`heard` is called for each piece that comes."""
         self._address = address
+        self._heard = heard
         self.url = url
         self._response = response
         self._coding = response.headers.get("content-encoding", "identity").strip().lower()
@@ -148,6 +152,7 @@ class Body:
         with translated(self._address, self.url, lambda: self.received):
             async for piece in self._line:
                 self.received += len(piece)
+                self._heard()
                 yield piece
 
 

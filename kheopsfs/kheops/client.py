@@ -10,12 +10,14 @@ Its promises to the rest of the house:
 * **401 is not taken at its word.** Kheops says it for whatever a token may not see, so the token is introspected, once
   for all requests that ask at the same time. Only `active: false` makes it a `TokenRefusedError`.
 * Every wait can be cancelled.
+* `last_heard` tells silence from slowness: when the last byte of any list or body came.
 
 Concurrency is limited by ten connections; requests beyond wait for one without a deadline, because how long that takes
 says nothing about the server.
 """
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+import trio
 
 from kheopsfs import __version__
 from kheopsfs.errors import (
@@ -32,6 +35,7 @@ from kheopsfs.errors import (
     KheopsfsError,
     NotFoundError,
     PermissionMissingError,
+    StalledError,
     TokenRefusedError,
 )
 from kheopsfs.kheops.address import Address
@@ -67,6 +71,10 @@ class Client:
         address: the server.
         credentials: the token; looked at for every request, so that it can be replaced.
         idle_timeout: seconds without a byte after which the server counts as stalled.
+
+    Attributes:
+        last_heard: when a byte last came in answer to a GET, on trio's clock. What is posted is about tokens, which
+            Kheops knows by itself; it says nothing of the PACS.
     """
 
     def __init__(self, address: Address, credentials: Credentials, *, idle_timeout: float = 30.0) -> None:
@@ -80,6 +88,7 @@ class Client:
             trust_env=False,
         )
         self._inquiry = Inquiry(self.introspect)
+        self.last_heard = -math.inf
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -157,7 +166,7 @@ class Client:
         """
         headers = {"Accept": accept, "Accept-Encoding": "gzip" if compressed else "identity"}
         request = _Request("GET", path, headers, (200, 206), NotFoundError, params, token=token)
-        body = Body(self.address, self.url(path), await retried(lambda: self._send(request)))
+        body = self._body(request, await retried(lambda: self._send(request)))
         try:
             _demand_no_web_page(body)
             yield body
@@ -217,7 +226,7 @@ class Client:
             KheopsfsError: asking again will not help.
         """
         response = await self._send(request)
-        body = Body(self.address, self.url(request.path), response)
+        body = self._body(request, response)
         total_count = count(response.headers.get("x-total-count"))
         try:
             if body.status != HTTPStatus.OK:
@@ -259,6 +268,8 @@ class Client:
         with translated(self.address, url):
             response = await self._http.send(message, auth=auth, stream=True)
         logger.debug("%s → %d", request, response.status_code)
+        if request.form is None:
+            self._hear()
         if response.status_code in request.expected:
             return response
         failure = refusal(self.address, url, response)
@@ -273,9 +284,20 @@ class Client:
             raise with_status(request.unseen(f"{url} is not shown to this token."), response.status_code)
         raise failure
 
+    def _body(self, request: "_Request", response: httpx.Response) -> Body:
+        heard = self._hear if request.form is None else lambda: None
+        return Body(self.address, self.url(request.path), response, heard)
+
+    def _hear(self) -> None:
+        self.last_heard = trio.current_time()
+
     async def _log_explanation(self, response: httpx.Response, request: "_Request") -> None:
-        """Read an error to its end, and log the reason if Kheops itself gives one; a web page is not looked at."""
-        body = Body(self.address, self.url(request.path), response)
+        """Read an error to its end, and log the reason if Kheops itself gives one; a web page is not looked at.
+
+        Raises:
+            StalledError: not even the error comes to its end.
+        """
+        body = self._body(request, response)
         try:
             # Kheops states the length of anything this short; what is longer is not worth the wait.
             if body.content_length is None or body.content_length > _EXPLANATION_LIMIT:
@@ -284,6 +306,8 @@ class Client:
             if is_json(body.media_type):
                 message = str(parse_json(content)["message"])
                 logger.debug("%s: %s", request, message.replace(self.credentials.token.reveal(), "…"))
+        except StalledError:
+            raise
         except (KheopsfsError, Passing, TypeError, KeyError):
             return
         finally:

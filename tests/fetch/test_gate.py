@@ -1,5 +1,7 @@
 """The gate: turns, a dead token, a server that is down. The clock is trio's own test clock."""
 
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from kheopsfs.errors import ServerUnreachableError, TokenRefusedError
+from kheopsfs.errors import KheopsfsError, ServerUnreachableError, StalledError, TokenRefusedError
 from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, Gate, Priority
 from kheopsfs.kheops.tokens import TokenInfo
 
@@ -25,6 +27,7 @@ class Server:
     answer: Any = field(default_factory=info)
     asked: int = 0
     new_token: bool = False
+    last_heard: float = -math.inf
 
     @property
     def credentials(self) -> "Server":
@@ -96,6 +99,114 @@ async def test_who_gives_up_waiting_loses_no_turn_for_the_others(nursery: trio.N
             asking.start_soon(hold)
         await trio.testing.wait_all_tasks_blocked()
         assert len(asking.child_tasks) == 0
+
+
+IDLE = 30.0
+
+
+@dataclass
+class Crowd:
+    """Readers that all ask at once. Those whose turn comes hear nothing for the idle deadline, or for ever longer."""
+
+    gate: Gate
+    ended: list[tuple[float, KheopsfsError | None]] = field(default_factory=list)
+
+    async def ask(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with self.gate.request(Priority.DEMANDED):
+                await work()
+        except KheopsfsError as error:
+            self.ended.append((trio.current_time(), error))
+        else:
+            self.ended.append((trio.current_time(), None))
+
+
+async def stall() -> None:
+    await trio.sleep(IDLE)
+    raise StalledError("no byte came")
+
+
+async def test_a_crowd_before_a_silent_server_waits_for_one_deadline(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S16: however many wait in line, nobody waits for the silence of one after the other. Then everybody may ask."""
+    server = Server()
+    gate = gate_to(server)
+    nursery.start_soon(gate.watch)
+    crowd = Crowd(gate)
+    start = trio.current_time()
+    async with trio.open_nursery() as asking:
+        for _ in range(20 * CONCURRENT_REQUESTS):
+            asking.start_soon(crowd.ask, stall)
+    assert len(crowd.ended) == 20 * CONCURRENT_REQUESTS
+    assert all(isinstance(error, StalledError) for _, error in crowd.ended)
+    assert max(moment for moment, _ in crowd.ended) <= start + IDLE
+    assert not gate.server_down, "the probe was answered"
+    async with gate.request(Priority.DEMANDED):
+        pass
+
+
+async def test_a_server_that_sends_to_somebody_refuses_nobody_in_line(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S16: one answer stalls, the others take many times the idle deadline: slowness is no silence."""
+    server = Server()
+    crowd = Crowd(gate_to(server))
+
+    async def trickle() -> None:
+        for _ in range(10):
+            await trio.sleep(IDLE / 2)
+            server.last_heard = trio.current_time()
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(crowd.ask, stall)
+        for _ in range(3 * CONCURRENT_REQUESTS):
+            asking.start_soon(crowd.ask, trickle)
+    assert [type(error) for _, error in crowd.ended if error is not None] == [StalledError]
+
+
+@pytest.mark.parametrize("answer", [ServerUnreachableError("refused"), TokenRefusedError("dead")])
+async def test_nobody_stays_in_line_for_what_is_known_to_be_in_vain(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, answer: KheopsfsError
+) -> None:
+    """S15, S17: the probe finds the server down or the token dead while requests are held up by something else."""
+    server = Server(answer)
+    gate = gate_to(server, recheck=10)
+    nursery.start_soon(gate.watch)
+    crowd = Crowd(gate)
+    async with trio.open_nursery() as asking:
+        for _ in range(5 * CONCURRENT_REQUESTS):
+            asking.start_soon(crowd.ask, lambda: trio.sleep(1000))
+        await trio.sleep(60)
+        refused = crowd.ended[:]
+        assert len(refused) == 4 * CONCURRENT_REQUESTS
+        assert {type(error) for _, error in refused} == {type(answer)}
+        asking.cancel_scope.cancel()
+
+
+async def test_who_is_cancelled_in_the_moment_of_a_refusal_gives_no_turn_away(nursery: trio.Nursery) -> None:
+    gate = gate_to(Server())
+    release = trio.Event()
+
+    async def hold() -> None:
+        async with gate.request(Priority.DEMANDED):
+            await release.wait()
+
+    for _ in range(CONCURRENT_REQUESTS):
+        nursery.start_soon(hold)
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(hold)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            gate._declare_dead("dead")
+    gate._accept(info())
+    with trio.move_on_after(0.05) as waited:
+        async with gate.request(Priority.DEMANDED):
+            raise AssertionError("all turns are taken")
+    assert waited.cancelled_caught
+    release.set()
 
 
 async def test_one_failed_request_does_not_shut_the_gate_when_the_probe_finds_the_server(
