@@ -79,7 +79,7 @@ class Renditions:
         return bodies[0]
 
     async def _jpeg(self, of: Series | Instance, SOPInstanceUID: str | None) -> bytes:
-        async with self._gate.request(Priority.DEMANDED) as client:
+        async with self._gate.request(Priority.DEMANDED, of.SeriesInstanceUID) as client:
             return await jpeg(client, of.StudyInstanceUID, of.SeriesInstanceUID, SOPInstanceUID)
 
     async def _series_jpeg(self, series: Series) -> bytes:

@@ -109,7 +109,7 @@ class SeriesStream:
     async def _retrieve(self, gate: Gate, StudyInstanceUID: str, SeriesInstanceUID: str, priority: Priority) -> None:
         async with (
             self._intake.spooling(self._hand_out) as spool,
-            gate.request(priority) as client,
+            gate.request(priority, SeriesInstanceUID) as client,
             instances(client, StudyInstanceUID, SeriesInstanceUID, None) as events,
         ):
             key: str | None = None  # of the instance that is arriving, if it is one that we want

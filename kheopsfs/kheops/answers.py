@@ -69,9 +69,7 @@ class Body:
         received: bytes so far, as they came over the line.
     """
 
-    def __init__(
-        self, address: Address, url: str, response: httpx.Response, heard: Callable[[], None]
-    ) -> None:
+    def __init__(self, address: Address, url: str, response: httpx.Response, heard: Callable[[], None]) -> None:
         """`heard` is called for each piece that comes."""
         self._address = address
         self._heard = heard

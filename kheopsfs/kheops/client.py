@@ -73,6 +73,7 @@ class Client:
         idle_timeout: seconds without a byte after which the server counts as stalled.
 
     Attributes:
+        idle_timeout: as given.
         last_heard: when a byte last came in answer to a GET, on trio's clock. What is posted is about tokens, which
             Kheops knows by itself; it says nothing of the PACS.
     """
@@ -88,6 +89,7 @@ class Client:
             trust_env=False,
         )
         self._inquiry = Inquiry(self.introspect)
+        self.idle_timeout = idle_timeout
         self.last_heard = -math.inf
 
     async def __aenter__(self) -> Self:

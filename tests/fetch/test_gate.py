@@ -3,17 +3,18 @@
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kheopsfs.errors import KheopsfsError, ServerUnreachableError, StalledError, TokenRefusedError
-from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, Gate, Priority
+from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, REQUESTS_PER_SERIES, Gate, Priority
 from kheopsfs.kheops.tokens import TokenInfo
-
-pytestmark = pytest.mark.trio
 
 
 def info(subject: str = "someone") -> TokenInfo:
@@ -28,6 +29,7 @@ class Server:
     asked: int = 0
     new_token: bool = False
     last_heard: float = -math.inf
+    idle_timeout: float = 30.0
 
     @property
     def credentials(self) -> "Server":
@@ -48,6 +50,7 @@ def gate_to(server: Server, recheck: float = 60.0) -> Gate:
     return Gate(server, info(), recheck=recheck)  # type: ignore[arg-type]
 
 
+@pytest.mark.trio
 async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: trio.Nursery) -> None:
     gate = gate_to(Server())
     order: list[str] = []
@@ -77,6 +80,7 @@ async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: tr
     assert order[CONCURRENT_REQUESTS:] == ["demand 1", "demand 2", "guess 1", "guess 2"]
 
 
+@pytest.mark.trio
 async def test_who_gives_up_waiting_loses_no_turn_for_the_others(nursery: trio.Nursery) -> None:
     gate = gate_to(Server())
     release = trio.Event()
@@ -101,9 +105,6 @@ async def test_who_gives_up_waiting_loses_no_turn_for_the_others(nursery: trio.N
         assert len(asking.child_tasks) == 0
 
 
-IDLE = 30.0
-
-
 @dataclass
 class Crowd:
     """Readers that all ask at once. Those whose turn comes hear nothing for the idle deadline, or for ever longer."""
@@ -111,9 +112,9 @@ class Crowd:
     gate: Gate
     ended: list[tuple[float, KheopsfsError | None]] = field(default_factory=list)
 
-    async def ask(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def ask(self, work: Callable[[], Awaitable[None]], series: str | None = None) -> None:
         try:
-            async with self.gate.request(Priority.DEMANDED):
+            async with self.gate.request(Priority.DEMANDED, series):
                 await work()
         except KheopsfsError as error:
             self.ended.append((trio.current_time(), error))
@@ -122,10 +123,11 @@ class Crowd:
 
 
 async def stall() -> None:
-    await trio.sleep(IDLE)
+    await trio.sleep(Server.idle_timeout)
     raise StalledError("no byte came")
 
 
+@pytest.mark.trio
 async def test_a_crowd_before_a_silent_server_waits_for_one_deadline(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -136,16 +138,17 @@ async def test_a_crowd_before_a_silent_server_waits_for_one_deadline(
     crowd = Crowd(gate)
     start = trio.current_time()
     async with trio.open_nursery() as asking:
-        for _ in range(20 * CONCURRENT_REQUESTS):
-            asking.start_soon(crowd.ask, stall)
-    assert len(crowd.ended) == 20 * CONCURRENT_REQUESTS
-    assert all(isinstance(error, StalledError) for _, error in crowd.ended)
-    assert max(moment for moment, _ in crowd.ended) <= start + IDLE
+        for number in range(20 * CONCURRENT_REQUESTS):
+            asking.start_soon(crowd.ask, stall, str(number))
+    assert [type(error) for _, error in crowd.ended] == 20 * CONCURRENT_REQUESTS * [StalledError]
+    # Whoever came a moment after the first ones may still get one of their turns.
+    assert max(moment for moment, _ in crowd.ended) <= start + 2 * Server.idle_timeout
     assert not gate.server_down, "the probe was answered"
     async with gate.request(Priority.DEMANDED):
         pass
 
 
+@pytest.mark.trio
 async def test_a_server_that_sends_to_somebody_refuses_nobody_in_line(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -155,7 +158,7 @@ async def test_a_server_that_sends_to_somebody_refuses_nobody_in_line(
 
     async def trickle() -> None:
         for _ in range(10):
-            await trio.sleep(IDLE / 2)
+            await trio.sleep(Server.idle_timeout / 2)
             server.last_heard = trio.current_time()
 
     async with trio.open_nursery() as asking:
@@ -165,7 +168,60 @@ async def test_a_server_that_sends_to_somebody_refuses_nobody_in_line(
     assert [type(error) for _, error in crowd.ended if error is not None] == [StalledError]
 
 
+@pytest.mark.trio
+async def test_one_series_that_stalls_leaves_turns_for_the_others(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S16: a hundred readers of a series that never comes; another series is read as if they were not there."""
+    gate = gate_to(Server())
+    stalled, read = Crowd(gate), Crowd(gate)
+    start = trio.current_time()
+    async with trio.open_nursery() as asking:
+        for _ in range(100):
+            asking.start_soon(stalled.ask, stall, "stalled")
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(10):
+            asking.start_soon(read.ask, partial(trio.sleep, 1), "read")
+    assert [error for _, error in read.ended] == 10 * [None]
+    assert max(moment for moment, _ in read.ended) <= start + 10 / (CONCURRENT_REQUESTS - REQUESTS_PER_SERIES)
+    assert {type(error) for _, error in stalled.ended} == {StalledError}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("ab") | st.none(), st.floats(0.1, 9)), max_size=40)
+)
+def test_turns_are_limited_and_none_is_lost(requests: list[tuple[Priority, str | None, float]]) -> None:
+    """Any requests, some of them given up at any moment: the limits hold, and in the end all turns are free."""
+
+    async def ask_all() -> None:
+        gate = gate_to(Server(idle_timeout=1000))
+        held: list[str | None] = []
+
+        async def ask(priority: Priority, series: str | None, patience: float) -> None:
+            with trio.move_on_after(patience):
+                async with gate.request(priority, series):
+                    held.append(series)
+                    try:
+                        assert len(held) <= CONCURRENT_REQUESTS
+                        assert all(held.count(one) <= REQUESTS_PER_SERIES for one in "ab")
+                        await trio.sleep(2)
+                    finally:
+                        held.remove(series)
+
+        async with trio.open_nursery() as asking:
+            for request in requests:
+                asking.start_soon(ask, *request)
+        async with trio.open_nursery() as asking:
+            for number in range(CONCURRENT_REQUESTS):
+                asking.start_soon(ask, Priority.DEMANDED, "ab"[number % 2], 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(held) == CONCURRENT_REQUESTS
+
+    trio.run(ask_all, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 @pytest.mark.parametrize("answer", [ServerUnreachableError("refused"), TokenRefusedError("dead")])
+@pytest.mark.trio
 async def test_nobody_stays_in_line_for_what_is_known_to_be_in_vain(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, answer: KheopsfsError
 ) -> None:
@@ -176,7 +232,7 @@ async def test_nobody_stays_in_line_for_what_is_known_to_be_in_vain(
     crowd = Crowd(gate)
     async with trio.open_nursery() as asking:
         for _ in range(5 * CONCURRENT_REQUESTS):
-            asking.start_soon(crowd.ask, lambda: trio.sleep(1000))
+            asking.start_soon(crowd.ask, partial(trio.sleep, 1000))
         await trio.sleep(60)
         refused = crowd.ended[:]
         assert len(refused) == 4 * CONCURRENT_REQUESTS
@@ -184,6 +240,7 @@ async def test_nobody_stays_in_line_for_what_is_known_to_be_in_vain(
         asking.cancel_scope.cancel()
 
 
+@pytest.mark.trio
 async def test_who_is_cancelled_in_the_moment_of_a_refusal_gives_no_turn_away(nursery: trio.Nursery) -> None:
     gate = gate_to(Server())
     release = trio.Event()
@@ -209,6 +266,7 @@ async def test_who_is_cancelled_in_the_moment_of_a_refusal_gives_no_turn_away(nu
     release.set()
 
 
+@pytest.mark.trio
 async def test_one_failed_request_does_not_shut_the_gate_when_the_probe_finds_the_server(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -225,6 +283,7 @@ async def test_one_failed_request_does_not_shut_the_gate_when_the_probe_finds_th
         pass
 
 
+@pytest.mark.trio
 async def test_a_server_that_is_down_fails_at_once_and_comes_back(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,6 +310,7 @@ async def test_a_server_that_is_down_fails_at_once_and_comes_back(
     assert caplog.text.count("is back") == 1
 
 
+@pytest.mark.trio
 async def test_a_dead_token_shuts_everything_until_the_token_file_has_another(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,6 +331,7 @@ async def test_a_dead_token_shuts_everything_until_the_token_file_has_another(
     gate.admit()
 
 
+@pytest.mark.trio
 async def test_a_token_of_somebody_else_is_not_taken_over(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -285,6 +346,7 @@ async def test_a_token_of_somebody_else_is_not_taken_over(
         gate.admit()
 
 
+@pytest.mark.trio
 async def test_a_mount_that_nobody_uses_asks_nothing(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
