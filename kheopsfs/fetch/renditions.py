@@ -1,8 +1,8 @@
 """What the server makes anew each time it is asked: thumbnails and zips.
 
 No boundary proves these whole, so their structure must (the Kheops contract, "Truncation can look complete"): a JPEG
-ends with EOI; a zip ends with DICOMDIR and holds as many instances as the source's series list says. Until that is
-checked, nothing is shown and nothing is kept.
+ends with EOI; a zip ends with DICOMDIR, which names no other series than the source's list, and holds as many instances
+as that list says. Until that is checked, nothing is shown and nothing is kept.
 
 The server ignores `album` and `inbox` for zips. With a user token, a zip inside an album or the inbox is therefore
 asked for with a viewer token that sees just that source of that study.
@@ -11,7 +11,7 @@ asked for with a viewer token that sees just that source of that study.
 import logging
 from collections.abc import Awaitable, Callable
 from statistics import median_low
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import trio
 
@@ -20,7 +20,7 @@ from kheopsfs.fetch.catalogue import Catalogue
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.spool import Intake
-from kheopsfs.kheops.completeness import check_zip
+from kheopsfs.kheops.completeness import check_zip, check_zip_origin
 from kheopsfs.kheops.contents import Content, InstanceThumbnail, SeriesThumbnail, StudyZip
 from kheopsfs.kheops.records import Instance, InstancesQuery, Series, SeriesQuery
 from kheopsfs.kheops.retrieve import jpeg, study_zip, zip_token_needed
@@ -100,6 +100,12 @@ class Renditions:
         listing = await self._catalogue.refresh(SeriesQuery(rendition.source, StudyInstanceUID))
         counts = [row.attributes().get("NumberOfSeriesRelatedInstances", "") for row in listing.rows]
         expected = sum(map(int, counts)) if all(count.isdecimal() for count in counts) else None
+        series = {row.SeriesInstanceUID for row in listing.rows if isinstance(row, Series)}
+
+        def check(file: BinaryIO) -> None:
+            check_zip(file, expected)
+            check_zip_origin(file, StudyInstanceUID, series)
+
         bodies: list[Body] = []
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
@@ -111,7 +117,7 @@ class Renditions:
             async with study_zip(client, StudyInstanceUID, token) as pieces:
                 async for piece in pieces:
                     await spool.write(piece)
-            spool.commit(key, lambda file: check_zip(file, expected))
+            spool.commit(key, check)
         return bodies[0]
 
 

@@ -15,7 +15,7 @@ from kheopsfs.errors import BadAnswerError, KheopsfsError, NotFoundError, Stalle
 from kheopsfs.kheops import retrieve
 from kheopsfs.kheops.address import parse_address
 from kheopsfs.kheops.client import Client
-from kheopsfs.kheops.completeness import check_zip
+from kheopsfs.kheops.completeness import check_zip, check_zip_origin
 from kheopsfs.kheops.credentials import Credentials, Token
 from kheopsfs.kheops.records import EVERYTHING, INBOX, Source
 from kheopsfs.kheops.retrieve import InstanceBegun, InstanceBytes
@@ -260,6 +260,24 @@ async def test_a_zip_holds_what_its_source_shows(demo: Demo) -> None:
         assert check_zip(everything, None) >= in_inbox
         with pytest.raises(BadAnswerError):
             check_zip(everything, in_album)
+
+
+@pytest.mark.trio
+async def test_a_zip_says_of_which_series_it_is(demo: Demo) -> None:
+    """S7: neither another study's instance nor a series that the source does not have passes."""
+    StudyInstanceUID = demo.longest.uids[0]
+    of_study = {series.uids[1] for series in demo.series if series.uids[0] == StudyInstanceUID}
+    async with demo.client() as client:
+        everything = await zipped(client, StudyInstanceUID, EVERYTHING)
+        demo.fail("wrong_instance", "/studies/")
+        with_a_stranger = await zipped(client, StudyInstanceUID, EVERYTHING)
+    check_zip_origin(everything, StudyInstanceUID, of_study)
+    for study, series in ((StudyInstanceUID, of_study - {demo.longest.uids[1]}), ("1.2.3", of_study)):
+        with pytest.raises(BadAnswerError):
+            check_zip_origin(everything, study, series)
+    check_zip(with_a_stranger, check_zip(everything, None))
+    with pytest.raises(BadAnswerError):
+        check_zip_origin(with_a_stranger, StudyInstanceUID, of_study)
 
 
 @pytest.mark.trio
