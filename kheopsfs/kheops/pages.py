@@ -6,7 +6,7 @@ them: it is walked again. One that never holds still is given as everything that
 their identity, so none is listed twice.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -37,7 +37,7 @@ class Page(Generic[R]):
         total: how many rows the whole list has; None if the server does not say.
     """
 
-    records: list[R]
+    records: Sequence[R]
     rows: int
     total: int | None
 
