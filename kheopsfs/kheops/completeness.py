@@ -84,7 +84,7 @@ def check_zip(file: Path | BinaryIO, expected_instances: int | None) -> int:
 
 
 def check_zip_origin(file: Path | BinaryIO, StudyInstanceUID: str, series: Collection[str]) -> None:
-    """Accept a whole zip (see `check_zip`) that is of this study, and of no other series than these.
+    """Accept a whole zip (see `check_zip`) of this study, of no other series than these, and with nothing twice.
 
     Args:
         file: as for `check_zip`.
@@ -92,7 +92,7 @@ def check_zip_origin(file: Path | BinaryIO, StudyInstanceUID: str, series: Colle
         series: the SeriesInstanceUID of every series of the zip's source.
 
     Raises:
-        BadAnswerError: DICOMDIR names others, or does not say what it names.
+        BadAnswerError: DICOMDIR names others, one twice, or cannot be read.
     """
     try:
         with zipfile.ZipFile(file) as archive, archive.open("DICOMDIR") as entry:
@@ -100,10 +100,13 @@ def check_zip_origin(file: Path | BinaryIO, StudyInstanceUID: str, series: Colle
         records = dcmread(directory, specific_tags=["DirectoryRecordSequence"]).DirectoryRecordSequence
         studies = {str(record.StudyInstanceUID) for record in records if "StudyInstanceUID" in record}
         named = {str(record.SeriesInstanceUID) for record in records if "SeriesInstanceUID" in record}
+        files = [
+            str(record.get("ReferencedSOPInstanceUIDInFile")) for record in records if "ReferencedFileID" in record
+        ]
     except Exception as error:  # pydicom fails in many ways, none of which says that the zip is right
         raise BadAnswerError("The server's zip has a DICOMDIR that cannot be read.") from error
-    if studies != {StudyInstanceUID} or not named <= set(series):
-        raise BadAnswerError("The server's zip holds instances of another study or series.")
+    if studies != {StudyInstanceUID} or not named <= set(series) or len(set(files)) < len(files):
+        raise BadAnswerError("The server's zip holds other instances than those of the study.")
 
 
 def _count_instances(entries: list[zipfile.ZipInfo], expected: int | None) -> int:

@@ -263,21 +263,25 @@ async def test_a_zip_holds_what_its_source_shows(demo: Demo) -> None:
 
 
 @pytest.mark.trio
-async def test_a_zip_says_of_which_series_it_is(demo: Demo) -> None:
-    """S7: neither another study's instance nor a series that the source does not have passes."""
+async def test_a_zip_says_what_it_holds(demo: Demo) -> None:
+    """S7: no instance of another study, no series that the source does not have, and nothing twice."""
     StudyInstanceUID = demo.longest.uids[0]
     of_study = {series.uids[1] for series in demo.series if series.uids[0] == StudyInstanceUID}
+    of_another = next(series for series in demo.series if series.uids[0] != StudyInstanceUID)
     async with demo.client() as client:
         everything = await zipped(client, StudyInstanceUID, EVERYTHING)
-        demo.fail("wrong_instance", "/studies/")
-        with_a_stranger = await zipped(client, StudyInstanceUID, EVERYTHING)
-    check_zip_origin(everything, StudyInstanceUID, of_study)
-    for study, series in ((StudyInstanceUID, of_study - {demo.longest.uids[1]}), ("1.2.3", of_study)):
-        with pytest.raises(BadAnswerError):
-            check_zip_origin(everything, study, series)
-    check_zip(with_a_stranger, check_zip(everything, None))
-    with pytest.raises(BadAnswerError):
-        check_zip_origin(with_a_stranger, StudyInstanceUID, of_study)
+        count = check_zip(everything, None)
+        check_zip_origin(everything, StudyInstanceUID, of_study)
+        for study, series in ((StudyInstanceUID, of_study - {demo.longest.uids[1]}), ("1.2.3", of_study)):
+            with pytest.raises(BadAnswerError):
+                check_zip_origin(everything, study, series)
+        for stranger in (next(iter(of_another.checksums)), list(demo.longest.checksums)[1]):
+            demo.fail("wrong_instance", "/studies/", uid=stranger)
+            spoiled = await zipped(client, StudyInstanceUID, EVERYTHING)
+            demo.server.clear_faults()
+            check_zip(spoiled, count)
+            with pytest.raises(BadAnswerError):
+                check_zip_origin(spoiled, StudyInstanceUID, of_study)
 
 
 @pytest.mark.trio
