@@ -3,6 +3,7 @@
 The mount asks one object, the `Library`; everything else here is its parts.
 """
 
+from kheopsfs.fetch.arriving import ArrivingBody
 from kheopsfs.fetch.library import Library
 
-__all__ = ["Library"]
+__all__ = ["ArrivingBody", "Library"]

@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 STALE_GRACE = 0.5  # seconds a reader waits for news before the stale listing is shown: a pause, not yet an annoyance
 ROWS_IN_MEMORY = 300_000  # about 150 MB of records at the very worst; a source of 100 000 studies fits twice
 
+ROW_FORMAT = 2  # of the rows in kept listings; those of another format are not looked at
+
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Sequence[Record]]] = {
     AlbumsQuery: msgspec.msgpack.Decoder(list[Album]),
@@ -192,7 +194,7 @@ class Catalogue:
 
     def _key(self, query: Query) -> str:
         named = _without_hints(query)
-        return f"{self._namespace}/{msgspec.json.encode(named).decode()}"
+        return f"{self._namespace}/{ROW_FORMAT}/{msgspec.json.encode(named).decode()}"
 
     def _load(self, query: Query) -> tuple[Sequence[Record], float] | None:
         stored = self._kept.get(self._key(query))

@@ -6,33 +6,27 @@ reader whose part is late overtakes the stream with a request of its own, but se
 much as the whole series. When most of a series was read, the one that the reader will reach next is started, so that
 the line is not idle while the last files are copied.
 
-Invariants: nobody downloads an instance twice at once; a body that is handed out is whole and proven, and is the
-caller's to close; what failed by a fault of the line or the answer is tried `ATTEMPTS` times, a stall only once.
+Invariants: nobody downloads an instance twice at once; a body that is handed out is whole and proven (but for large
+ones, see `arriving`), and is the caller's to close.
 """
 
-import logging
-import random
 from collections import OrderedDict
 from collections.abc import Callable
 
 import trio
 
-from kheopsfs.errors import BadAnswerError
+from kheopsfs.fetch.arriving import ArrivingBody
 from kheopsfs.fetch.catalogue import Catalogue
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
+from kheopsfs.fetch.single import SingleRetrievals
 from kheopsfs.fetch.sizes import bound
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance, InstancesQuery
-from kheopsfs.kheops.retrieve import InstanceBytes, InstanceProven, instances
 from kheopsfs.store import Body
 
-log = logging.getLogger(__name__)
-
-ATTEMPTS = 3  # retrievals of one instance whose answers were bad, before the reader gets EIO
-RETRY_PAUSE = 0.2  # seconds, growing and jittered, between attempts
 PATTERN = 2  # different instances missed in one series that show somebody walking through it
 PATIENCE = 1.0  # seconds to wait for a part before asking for it alone: longer is felt at a viewer's first image
 OVERTAKES = 1  # per stream: a 500-slice series then costs one request for the first, one stream, one overtaking
@@ -77,16 +71,17 @@ class Instances:
         self._catalogue = catalogue
         self._key = key
         self._accesses: OrderedDict[str, _Access] = OrderedDict()
-        self._alone: Joined[str, Body] = Joined(intake.nursery, take=Body.dup, dispose=Body.close)
+        self._alone = SingleRetrievals(gate, intake, key=key)
         self._streams: Joined[str, None] = Joined(intake.nursery)
         self._ahead: Joined[InstancesQuery, None] = Joined(intake.nursery)
 
-    async def open(self, instance: Instance, *, with_siblings: bool = False) -> Body:
-        """The whole instance, from wherever it comes first.
+    async def open(self, instance: Instance, *, whole: bool = False) -> Body | ArrivingBody:
+        """The instance, from wherever it comes first. The caller closes it.
 
         Args:
             instance: which.
-            with_siblings: the rest of the series is wanted too; do not wait for the pattern to show.
+            whole: a large one is not to be read while it arrives; and the rest of the series is wanted too, so there
+                is no need to wait for the pattern to show.
 
         Raises:
             NotFoundError, TokenRefusedError, PermissionMissingError, ServerUnreachableError, ServerFaultError,
@@ -94,20 +89,19 @@ class Instances:
         """
         key = self._key(InstanceFile(instance))
         access = self._access(instance.SeriesInstanceUID)
-        for attempt in range(1, ATTEMPTS + 1):
-            if access.stream is not None:
-                access.stream.touch()
-            if (body := await trio.to_thread.run_sync(self._intake.store.bodies.open, key)) is not None:
-                return body
-            access.miss(instance.SOPInstanceUID)
-            try:
-                return await self._obtain(instance, access, PATTERN if not with_siblings else 1)
-            except BadAnswerError as error:
-                if attempt == ATTEMPTS:
-                    raise
-                log.warning("instance %s: %s; trying again", instance.SOPInstanceUID, error)
-                await trio.sleep(RETRY_PAUSE * attempt * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        if access.stream is not None:
+            access.stream.touch()
+        if (body := await trio.to_thread.run_sync(self._intake.store.bodies.open, key)) is not None:
+            return body
+        access.miss(instance.SOPInstanceUID)
+        if access.stream is None and len(access.missed) >= (1 if whole else PATTERN):
+            self._start_stream(instance, access, Priority.DEMANDED)
+        if key not in self._alone and (body := await self._from_stream(instance, access.stream)) is not None:
+            return body
+        opened = await (self._alone.whole(instance) if whole else self._alone.readable(instance))
+        if access.stream is not None and isinstance(opened, Body):
+            access.stream.serve(instance.SOPInstanceUID, opened)
+        return opened
 
     async def settle(self, instance: Instance) -> None:
         """Wait for a retrieval under way that will settle this instance's size; return at once if there is none."""
@@ -116,18 +110,7 @@ class Instances:
             if (body := await access.stream.part(instance.SOPInstanceUID)) is not None:
                 body.close()
         else:
-            await self._alone.landed(self._key(InstanceFile(instance)))
-
-    async def _obtain(self, instance: Instance, access: _Access, pattern: int) -> Body:
-        key = self._key(InstanceFile(instance))
-        if access.stream is None and len(access.missed) >= pattern:
-            self._start_stream(instance, access, Priority.DEMANDED)
-        if key not in self._alone and (body := await self._from_stream(instance, access.stream)) is not None:
-            return body
-        body = await self._alone.get(key, lambda: self._retrieve_alone(instance))
-        if access.stream is not None:
-            access.stream.serve(instance.SOPInstanceUID, body)
-        return body
+            await self._alone.sized(instance)
 
     async def _from_stream(self, instance: Instance, stream: SeriesStream | None) -> Body | None:
         """The part of the stream, unless there will be none or it is late."""
@@ -177,24 +160,6 @@ class Instances:
                 access.stream = None
 
         self._streams.start(of.SeriesInstanceUID, run)
-
-    async def _retrieve_alone(self, instance: Instance) -> Body:
-        kept = await trio.to_thread.run_sync(self._intake.store.bodies.open, self._key(InstanceFile(instance)))
-        if kept is not None:  # it came with the stream in the moment in which the reader lost patience
-            return kept
-        bodies: list[Body] = []
-        async with (
-            self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
-            self._gate.request(Priority.DEMANDED, instance.SeriesInstanceUID) as client,
-            instances(client, instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID) as events,
-        ):
-            async for event in events:
-                match event:
-                    case InstanceBytes(data=data):
-                        await spool.write(data)
-                    case InstanceProven():
-                        spool.commit(self._key(InstanceFile(instance)))
-        return bodies[0]
 
     def _access(self, SeriesInstanceUID: str) -> _Access:
         access = self._accesses.setdefault(SeriesInstanceUID, _Access())

@@ -42,6 +42,40 @@ class _Flight(Generic[Result]):
             self.landed.set()
 
 
+class Ticket(Generic[Result]):
+    """A waiter's place in a flight, made by `Joined.join`; to be left once."""
+
+    def __init__(self, flight: _Flight[Result], left: Callable[[], None]) -> None:
+        self._flight = flight
+        self._left = left
+        flight.waiters += 1
+
+    async def result(self) -> Result:
+        """The flight's own result, good until the ticket is left.
+
+        Raises:
+            KheopsfsError: whatever the work raised, to everyone who joined.
+        """
+        await self._flight.landed.wait()
+        if self._flight.error is not None:
+            raise self._flight.error.with_traceback(None)
+        return self._flight.result
+
+    async def landed(self) -> None:
+        """Wait for the end of the flight, whatever became of it."""
+        await self._flight.landed.wait()
+
+    def another(self) -> "Ticket[Result]":
+        """One more place in the same flight."""
+        return Ticket(self._flight, self._left)
+
+    def leave(self) -> None:
+        """No longer interested."""
+        self._flight.waiters -= 1
+        if not self._flight.waiters:
+            self._left()
+
+
 class Joined(Generic[Key, Result]):
     """The flights under way, by key."""
 
@@ -67,27 +101,21 @@ class Joined(Generic[Key, Result]):
         Raises:
             KheopsfsError: whatever `work` raised, to everyone who joined.
         """
-        flight = self._flights.get(key) or self._take_off(key, work, background=False)
-        flight.waiters += 1
+        ticket = self.join(key, work)
         try:
-            await flight.landed.wait()
-            if flight.error is not None:
-                raise flight.error.with_traceback(None)
-            return self._take(flight.result)
+            return self._take(await ticket.result())
         finally:
-            flight.waiters -= 1
-            if not flight.waiters:
-                self._leave(key, flight)
+            ticket.leave()
+
+    def join(self, key: Key, work: Callable[[], Awaitable[Result]]) -> Ticket[Result]:
+        """Like `get`, in two steps: the flight goes on until the ticket is left."""
+        flight = self._flights.get(key) or self._take_off(key, work, background=False)
+        return Ticket(flight, lambda: self._leave(key, flight))
 
     def start(self, key: Key, work: Callable[[], Awaitable[Result]]) -> None:
         """Start a flight that goes on without waiters; nothing happens when there is one already."""
         if key not in self._flights:
             self._take_off(key, work, background=True)
-
-    async def landed(self, key: Key) -> None:
-        """Wait until no flight of `key` is under way, whatever becomes of it."""
-        if (flight := self._flights.get(key)) is not None:
-            await flight.landed.wait()
 
     def _take_off(self, key: Key, work: Callable[[], Awaitable[Result]], *, background: bool) -> _Flight[Result]:
         flight = self._flights[key] = _Flight[Result](background=background)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from kheopsfs.errors import KheopsfsError, NotFoundError, ServerFaultError
+from kheopsfs.fetch.arriving import ArrivingBody
 from kheopsfs.fetch.catalogue import Catalogue, Listing
 from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.instances import Instances
@@ -46,6 +47,7 @@ class Library:
         client: Client,
         info: TokenInfo,
         store: Store,
+        recent: RecentBodies,
         nursery: trio.Nursery,
         *,
         list_ttl: float,
@@ -61,8 +63,8 @@ class Library:
         listings = _digest(f"{account}\0{info.kind}\0{info.album_id}")
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)
         self._sizes = Sizes(store)
-        self._recent = RecentBodies()
-        intake = Intake(store, self._sizes, nursery)
+        self._recent = recent
+        intake = self._intake = Intake(store, self._sizes, recent, nursery)
         self._instances = Instances(self._gate, intake, self._catalogue, key=self._key)
         self._renditions = Renditions(self._gate, intake, self._catalogue, key=self._key)
 
@@ -80,14 +82,15 @@ class Library:
             list_ttl: seconds for which a listing is fresh.
             exact_sizes: whether asking for a size may fetch bodies to settle it.
         """
-        async with trio.open_nursery() as nursery:
-            library = cls(client, info, store, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
-            nursery.start_soon(library._gate.watch)
-            try:
+        recent = RecentBodies(store.size_limit)
+        try:
+            async with trio.open_nursery() as nursery:
+                library = cls(client, info, store, recent, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
+                nursery.start_soon(library._gate.watch)
                 yield library
-            finally:
-                library._recent.close()
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            recent.close()
 
     def admit(self) -> None:
         """Raises TokenRefusedError while the token is dead."""
@@ -100,6 +103,15 @@ class Library:
     def on_dead(self, died: Callable[[], None]) -> None:
         """Have `died` called each time the token dies."""
         self._gate.on_dead = died
+
+    def on_arrival(self, arrived: Callable[[str, int], None]) -> None:
+        """Have `arrived` called with SOPInstanceUID and size of each instance that came whole from the server."""
+
+        def note(key: str, size: int) -> None:
+            if "/instance/" in key:
+                arrived(key.rpartition("/")[2], size)
+
+        self._intake.on_arrival = note
 
     async def listing(self, query: Query) -> Listing:
         """The rows of a list; see `Catalogue.listing`."""
@@ -125,13 +137,16 @@ class Library:
         await self._sizes.load([self._key(content)])
         if not self.size(content).exact:
             if self._exact_sizes:
-                (await self.open(content)).close()
+                (await self._fetch(content, whole=True)).close()
             elif isinstance(content, InstanceFile):
                 await self._instances.settle(content.instance)
         return self.size(content)
 
-    async def open(self, content: Content, following: Callable[[], InstancesQuery | None] = lambda: None) -> Body:
-        """The whole body. The caller closes it.
+    async def open(
+        self, content: Content, following: Callable[[], InstancesQuery | None] = lambda: None
+    ) -> Body | ArrivingBody:
+        """The body, whole but for a large instance of known size, which can be read while it arrives. The caller closes
+        it.
 
         Args:
             content: what to open.
@@ -142,14 +157,34 @@ class Library:
             KheopsfsError: see `Instances.open` and `Renditions.open`.
         """
         key = self._key(content)
-        body = self._recent.take(key)
+        body: Body | ArrivingBody | None = self._recent.take(key)
         if body is None:
-            body = await self._fetch(content)
-            self._recent.hold(key, body)
+            body = await self._fetch(content, whole=self._exact_sizes)
             self._sizes.learn(key, body.size)
+            if isinstance(body, Body):
+                self._recent.hold(key, body)
         if isinstance(content, InstanceFile):
             self._instances.opened(content.instance, following)
         return body
+
+    async def use_at_hand(self, content: Content, use: Callable[[Body], None]) -> None:
+        """Have `use` called in a worker thread with the whole body, if that takes no request.
+
+        Raises:
+            CacheUnusableError: the disk cannot read it, or this process cannot open another file.
+        """
+        key = self._key(content)
+
+        def work(body: Body | None) -> Body | None:
+            body = body or self._store.bodies.open(key, keep_content=True)
+            if body is not None:
+                use(body)
+            return body
+
+        body = await trio.to_thread.run_sync(work, self._recent.take(key), abandon_on_cancel=True)
+        if body is not None:
+            with body:
+                self._recent.hold(key, body)
 
     async def is_cached(self, content: Content) -> bool:
         """Whether reading it needs no server."""
@@ -162,10 +197,10 @@ class Library:
     def _key(self, content: Content) -> str:
         return f"{self._namespace}/{content.key}"
 
-    async def _fetch(self, content: Content) -> Body:
+    async def _fetch(self, content: Content, *, whole: bool) -> Body | ArrivingBody:
         try:
             if isinstance(content, InstanceFile):
-                return await self._instances.open(content.instance, with_siblings=self._exact_sizes)
+                return await self._instances.open(content.instance, whole=whole)
             return await self._renditions.open(content)
         except (NotFoundError, ServerFaultError) as error:
             if isinstance(content, InstanceFile) and await self._is_gone(content):

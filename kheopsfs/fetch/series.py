@@ -44,7 +44,6 @@ class SeriesStream:
         self._uid_of = {key: SOPInstanceUID for SOPInstanceUID, key in key_of.items()}
         self._missing = set(key_of)  # not on the disk yet
         self._arrived: set[str] = set()  # proven, and on their way to the disk
-        self._hurry = False  # somebody waits for one of those
         self._waiters: defaultdict[str, list[_Waiter]] = defaultdict(list)
         self._ended = False
         self._last_interest = trio.current_time()
@@ -70,7 +69,6 @@ class SeriesStream:
         """Wait for one instance; None when the stream ended without it. The caller closes the body."""
         if not self.will_deliver(SOPInstanceUID):
             return None
-        self._hurry |= SOPInstanceUID in self._arrived
         waiter = _Waiter()
         self._waiters[SOPInstanceUID].append(waiter)
         try:
@@ -123,13 +121,9 @@ class SeriesStream:
                     case InstanceProven() if key is not None:
                         spool.commit(key)
                         self._arrived.add(current)
-                        self._hurry |= bool(self._waiters.get(current))
-                if self._hurry:
-                    self._hurry = False
-                    await spool.flush()
+                        self.last_progress = trio.current_time()
 
     def _hand_out(self, key: str, body: Body) -> None:
-        self.last_progress = trio.current_time()
         self.serve(self._uid_of[key], body)
         body.close()
 

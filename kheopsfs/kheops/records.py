@@ -1,8 +1,9 @@
 """What the server's lists say, as slim records, and the names of the lists.
 
 A record keeps its UIDs as text and everything else that the list gave *packed*: one small msgpack map from keyword to
-text. Lists reach 100 000 rows; a pydicom Dataset or a dict per row would cost ten times the memory, and nobody looks at
-most of it. Rows that carry no usable UID never become records.
+text, in which the keywords of every list are one character each. Lists reach 100 000 rows; a pydicom Dataset or a dict
+per row would cost ten times the memory, and nobody looks at most of it. Rows that carry no usable UID never become
+records.
 
 Text follows the DICOM conventions: values of one element joined by a backslash (PS3.5 6.2), the component groups of a
 person name by ``=`` (PS3.5 6.2.1), numbers in decimal. Leading and trailing blanks of each value are gone, a null is
@@ -12,12 +13,31 @@ A `Source` is where a listing is taken from; the `Query` types name each list th
 queries are hashable: they key the listings in memory and on disk.
 """
 
+import string
 from typing import Literal, Self
 
 import msgspec
 
+# What the server's lists give of each row. The order is part of what is kept on disk: append only.
+_LISTED = (
+    *("StudyDate", "StudyTime", "AccessionNumber", "InstanceAvailability", "ModalitiesInStudy", "StudyDescription"),
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "ReferringPhysicianName"),
+    *("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "TimezoneOffsetFromUTC", "RetrieveURL"),
+    *("Modality", "SeriesDescription", "SeriesNumber", "NumberOfSeriesRelatedInstances", "SpecificCharacterSet"),
+    *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RetrieveAETitle"),
+    *("SOPClassUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames"),
+)
+_CHARACTERS = string.ascii_letters + string.digits
+_short = dict(zip(_LISTED, _CHARACTERS, strict=False))
+_long = {character: keyword for keyword, character in _short.items()}
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, str])
+
+
+def packed_name(keyword: str) -> str:
+    """What a keyword is called in `Record.packed`."""
+    return _short.get(keyword, keyword)
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True):
@@ -28,7 +48,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=Tru
     @classmethod
     def pack(cls, attributes: dict[str, str], **identity: str) -> Self:
         """Make a record from keyword → text and the fields that identify it."""
-        return cls(packed=_encoder.encode(attributes), **identity)
+        return cls(packed=_encoder.encode({packed_name(name): text for name, text in attributes.items()}), **identity)
 
     def __repr__(self) -> str:
         # A record in a traceback must not put a patient's name into the log.
@@ -36,7 +56,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=Tru
 
     def attributes(self) -> dict[str, str]:
         """All attributes the list gave: keyword to text. Unpacks at each call."""
-        return _decoder.decode(self.packed)
+        return {_long.get(name, name): text for name, text in _decoder.decode(self.packed).items()}
 
 
 class Study(Record, frozen=True, gc=False, array_like=True, kw_only=True):

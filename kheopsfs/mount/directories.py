@@ -8,22 +8,26 @@ request that noticed: invalidating an entry while its folder is being looked up 
 
 import contextlib
 import logging
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 import pyfuse3
 import trio
 
 from kheopsfs.errors import KheopsfsError
 from kheopsfs.fetch import Library
+from kheopsfs.kheops.contents import InstanceFile
 from kheopsfs.kheops.records import InstancesQuery, Query
-from kheopsfs.mount.inodes import Inodes
+from kheopsfs.mount.inodes import Inode, Inodes
 from kheopsfs.tree.directory import Directory, changes
 from kheopsfs.tree.nodes import File, Folder, Node
 
 log = logging.getLogger(__name__)
 
 ENTRIES_AT_HAND = 400_000  # over all directories; a few hundred bytes each
+NEXT_FILES = 4  # to make ready for a reader that goes by name; each is at most a few megabytes
 INLINE_ROWS = 500  # more are named and sorted in a worker thread, so that other requests do not wait for it
 
 
@@ -71,6 +75,18 @@ class Directories:
         later = (entry for entry in held[2] if entry.name > series.name and isinstance(entry, Folder))
         query = next((entry.query for entry in later), None)
         return query if isinstance(query, InstancesQuery) else None
+
+    def next_settled(self, file: File) -> Iterator[Inode]:
+        """The files after this one in its folder that the kernel knows, as far as they were seen whole once."""
+        held = self._at_hand.get(file.parent_ino)
+        if held is None:
+            return
+        entries = held[2].entries
+        place = bisect_right(entries, file.name, key=attrgetter("name"))
+        for node in entries[place : place + NEXT_FILES]:
+            match self._inodes.get(node.ino), node:
+                case Inode() as inode, File(content=InstanceFile() as content) if self._library.size(content).exact:
+                    yield inode
 
     async def follow_changes(self) -> None:
         """Tell the kernel what changed, for ever."""

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import pyfuse3
 import trio
 
+from kheopsfs.fetch import ArrivingBody
 from kheopsfs.store import Body
 
 T = TypeVar("T")
@@ -54,17 +55,22 @@ class Handles(Generic[T]):
             close(self._open.popitem()[1])
 
 
-async def read_body(body: Body, offset: int, length: int) -> bytes:
+async def read_body(body: Body | ArrivingBody, offset: int, length: int) -> bytes:
     """`length` bytes of a body from `offset` on, fewer only at its end.
 
-    What the page cache holds is read at once; only a read that would wait for the disk goes to a worker thread.
+    What the page cache holds is read at once; only a read that would wait for the disk goes to a worker thread. Of an
+    instance that is still arriving, the bytes are waited for.
 
     Raises:
         FUSEError: EIO, the file in the cache is shorter than it was when it was proven.
+        KheopsfsError: what is missing of an instance did not come.
     """
     length = max(0, min(length, body.size - offset))
-    data = _read_if_in_memory(body, offset, length)
-    if data is None:
+    if isinstance(body, ArrivingBody):
+        data = await body.pread(length, offset)
+    elif (in_memory := _read_if_in_memory(body, offset, length)) is not None:
+        data = in_memory
+    else:
         data = await trio.to_thread.run_sync(body.pread, length, offset)
     if len(data) != length:
         raise pyfuse3.FUSEError(errno.EIO)

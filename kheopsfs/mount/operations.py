@@ -1,29 +1,33 @@
 """The pyfuse3 operations: the kernel's questions, put to the tree and the library. Thin: decides nothing itself.
 
 Look-ups and listings inside one directory are serialised by the kernel, so `lookup` answers from the directory's
-listing in memory and never asks the server for a single name. `open` returns when the whole body is on our disk;
-everything after that is a local file. `access`, `flush` and all writes stay unimplemented: the kernel remembers the
-ENOSYS of the first two for good, and answers the rest with EROFS itself because the mount is read-only.
+listing in memory and never asks the server for a single name. `open` returns when the whole body is on our disk, or
+when a large instance of known size begins to arrive; everything after that is a local file. `access`, `flush` and all
+writes stay unimplemented: the kernel remembers the ENOSYS of the first two for good, and answers the rest with EROFS
+itself because the mount is read-only.
 
 Invariant: between awaits a handler changes nothing that another handler is in the middle of.
 """
 
-import contextlib
 import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyfuse3
 import trio
 
 from kheopsfs.errors import StalledError
-from kheopsfs.fetch import Library
+from kheopsfs.fetch import ArrivingBody, Library
 from kheopsfs.fetch.library import Size
+from kheopsfs.kheops.contents import InstanceFile
 from kheopsfs.mount import xattrs
+from kheopsfs.mount.ahead import Ahead
 from kheopsfs.mount.attributes import SETTLED_TIMEOUT, Attributes
 from kheopsfs.mount.directories import Directories
 from kheopsfs.mount.handles import Handles, read_body
 from kheopsfs.mount.inodes import Inode, Inodes
+from kheopsfs.mount.pages import Pages
 from kheopsfs.mount.requests import Requests, closing_handler, handler
 from kheopsfs.store import Body
 from kheopsfs.tree.directory import Directory
@@ -32,10 +36,10 @@ from kheopsfs.tree.nodes import File, Folder, Link
 
 ABSENT_TIMEOUT = 1.0  # seconds the kernel believes that a name is not there; it may arrive with the next listing
 LISTING_DEADLINE = 600.0  # seconds, all pages of the longest list together; each single wait ends long before
-STORED_BYTES = 4 * 1024 * 1024  # files up to this are given to the kernel whole at their first open: 1.4 to 2 × faster
 NAME_BYTES = 255  # what statfs says of names; ours are shorter
 
-Opened = Body | bytes
+Opened = Body | ArrivingBody | bytes
+UNPROVEN = "unproven"  # in place of a checksum: pages that must not outlive the handle that read them
 
 
 class KheopsOperations(pyfuse3.Operations):
@@ -43,13 +47,15 @@ class KheopsOperations(pyfuse3.Operations):
 
     supports_dot_lookup = False
 
-    def __init__(self, library: Library, root: Folder, attributes: Attributes) -> None:
+    def __init__(self, library: Library, root: Folder, attributes: Attributes, mountpoint: Path) -> None:
         super().__init__()
         self.requests = Requests()
         self.inodes = Inodes(root)
         self.directories = Directories(library, self.inodes)
+        self.ahead = Ahead(library, self.inodes, mountpoint)
         self._library = library
         self._attributes = attributes
+        self._pages = Pages()
         self._files: Handles[Opened] = Handles()
         self._listings: Handles[Directory] = Handles()
 
@@ -84,7 +90,7 @@ class KheopsOperations(pyfuse3.Operations):
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Attributes; waits for a retrieval that is about to settle the size."""
         known = self.inodes[inode]
-        if isinstance(known.node, File) and not isinstance(known.node.content, bytes):
+        if known.settled is None and isinstance(known.node, File) and not isinstance(known.node.content, bytes):
             await self._library.settle(known.node.content)
         return self._tell(known)
 
@@ -136,14 +142,18 @@ class KheopsOperations(pyfuse3.Operations):
         content = known.node.content
         if isinstance(content, bytes):
             return pyfuse3.FileInfo(fh=self._files.add(content), keep_cache=True)
+        await self.ahead.arrive_at(known)
         body = await self._library.open(content, lambda: self.directories.following(known.node))
         # Pages of an earlier body are good only if this is the same body.
-        keep_cache = known.checksum in (None, body.checksum)
-        if known.checksum != body.checksum and keep_cache and body.size <= STORED_BYTES:
-            await trio.to_thread.run_sync(_store_pages, inode, body)
-        known.checksum = body.checksum
+        before, known.checksum = known.checksum, UNPROVEN if isinstance(body, ArrivingBody) else body.checksum
+        keep_cache = before is None or before == known.checksum != UNPROVEN
+        if before is None and isinstance(body, Body):
+            await self._pages.fill(inode, body)
         if known.told_size not in (None, body.size):
+            known.settled = None
             pyfuse3.invalidate_inode(inode, attr_only=True)
+        if before is None:
+            self.ahead.expect(self.directories.next_settled(known.node))
         return pyfuse3.FileInfo(fh=self._files.add(body), keep_cache=keep_cache)
 
     @handler
@@ -184,18 +194,17 @@ class KheopsOperations(pyfuse3.Operations):
 
     def _tell(self, inode: Inode) -> pyfuse3.EntryAttributes:
         """A node's attributes for the kernel, and a note of the size it is told."""
+        if inode.settled is not None:
+            return inode.settled
         content = inode.node.content if isinstance(inode.node, File) else b""
         size = Size(len(content), exact=True) if isinstance(content, bytes) else self._library.size(content)
         inode.told_size = size.size
-        return self._attributes.of(inode.node, size)
-
-
-def _store_pages(inode: pyfuse3.InodeT, body: Body) -> None:
-    """Give the kernel the bytes before it asks. Only from a worker thread, never from `read`: it may wait for pages."""
-    with contextlib.suppress(OSError):  # memory is short, or the inode was forgotten: then the kernel will ask
-        pyfuse3.notify_store(inode, 0, body.pread(body.size, 0))
+        attributes = self._attributes.of(inode.node, size)
+        if size.exact and isinstance(content, InstanceFile):
+            inode.settled = attributes
+        return attributes
 
 
 def _close(opened: Opened) -> None:
-    if isinstance(opened, Body):
+    if not isinstance(opened, bytes):
         opened.close()

@@ -77,7 +77,9 @@ async def _serve_library(
         client, info, store, list_ttl=settings.list_ttl, exact_sizes=settings.sizes == "exact"
     ) as library:
         attributes = Attributes(os.geteuid(), os.getegid(), settings.list_ttl)
-        operations = KheopsOperations(library, root(info.kind, NameStyle(settings.names)), attributes)
+        operations = KheopsOperations(
+            library, root(info.kind, NameStyle(settings.names)), attributes, settings.mountpoint
+        )
         _mount(operations, settings, client.address)
         entry = mounted(settings.mountpoint)
         try:
@@ -85,6 +87,7 @@ async def _serve_library(
                 nursery.start_soon(_end_on_signal, operations)
                 nursery.start_soon(_end_when_unmounted, operations, entry)
                 nursery.start_soon(operations.directories.follow_changes)
+                nursery.start_soon(operations.ahead.work)
                 nursery.start_soon(_say_when_ready, settings, ready)
                 await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
                 nursery.cancel_scope.cancel()

@@ -14,10 +14,11 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from kheopsfs.errors import CacheUnusableError
-from kheopsfs.store.body import Body, Incoming, OpenFile
+from kheopsfs.store.body import Arrived, Body, Incoming, OpenFile, checksum_of
 from kheopsfs.store.disk import StoredBody
 from kheopsfs.store.files import Files
 from kheopsfs.store.folders import failure, is_own_file
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _PROVEN_NAMES = 100_000
 """How many file names to remember as proven: about 10 MB. Beyond that they are proven again, which costs only time."""
+
+_CONTENT_BYTES = 4 * 2**20
+"""Of the largest body that is held in memory after it was read to prove it."""
 
 _UNFIT = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EIO})
 """What opening says of a link, somebody else's file, a socket, a bad sector."""
@@ -69,10 +73,37 @@ class Bodies:
             name, descriptor = self._files.create()
         except OSError as error:
             raise failure(error, self._folder) from error
-        return Incoming(name, OpenFile(descriptor, self._folder), self._keep, self._files.forget)
+        return Incoming(name, OpenFile(descriptor, self._folder), self.commit, self._files.forget)
 
-    def open(self, key: str) -> Body | None:
+    def commit(self, incoming: Sequence[tuple[str, Incoming]]) -> list[Body]:
+        """Keep all that arrived of each body under its key, each whole or not at all, in place of what was there.
+
+        Several take one transaction, which is most of what committing costs. A body is readable even when it could not
+        be kept: a database that is full or read-only, or a body above the limit, costs a line in the log and another
+        retrieval next time.
+
+        Raises:
+            ValueError: one is committed or discarded already, or a `write` failed. Nothing was committed.
+        """
+        whole = [one.arrived(key) for key, one in incoming]
+        bodies = [one.body(arrived) for (_, one), arrived in zip(incoming, whole, strict=True)]
+        try:
+            self._keep(whole)
+        except BaseException:
+            for body in bodies:
+                body.close()
+            raise
+        finally:
+            for _, one in incoming:
+                one.discard()
+        return bodies
+
+    def open(self, key: str, *, keep_content: bool = False) -> Body | None:
         """The body under `key`, or None when it is not there, or was damaged.
+
+        Args:
+            key: which.
+            keep_content: a body that has to be proven now is held in memory, for `Body.content`, if it is small.
 
         Raises:
             CacheUnusableError: this process cannot open another file.
@@ -81,7 +112,7 @@ class Bodies:
         if not isinstance(stored, StoredBody):
             return None
         try:
-            body = self._open(stored)
+            body = self._open(stored, keep_content=keep_content)
         except FileNotFoundError:
             return None  # its row goes when its turn comes, or with the next commit
         except _UnfitFileError as unfit:
@@ -107,25 +138,33 @@ class Bodies:
         self._rows.close()
         self._files.close()
 
-    def _keep(self, name: str, key: str, size: int, checksum: str) -> None:
-        if size > self._rows.size_limit:
-            log.info("%s: not kept, for its %d bytes alone are above the limit of the cache", key, size)
+    def _keep(self, bodies: Sequence[Arrived]) -> None:
+        finished = [body for body in bodies if self._finish(body)]
+        if not finished:
             return
-        try:
-            self._files.finish(name)
-        except (CacheUnusableError, OSError) as error:
-            log.warning("%s: not kept in the cache (%s)", key, error)
+        if not self._rows.put_all([(one.key, StoredBody(one.name, one.size, one.checksum)) for one in finished]):
+            for one in finished:
+                self._files.remove(one.name)
             return
-        if not self._rows.put(key, StoredBody(name, size, checksum)):
-            self._files.remove(name)
-            return
-        self._files.forget(name)
-        self._trust(name)
+        for one in finished:
+            self._files.forget(one.name)
+            self._trust(one.name)
         self._rows.evict()
         if self._files.orphans_possible:
             self._sweep()
 
-    def _open(self, stored: StoredBody) -> Body:
+    def _finish(self, body: Arrived) -> bool:
+        if body.size > self._rows.size_limit:
+            log.info("%s: not kept, for its %d bytes alone are above the limit of the cache", body.key, body.size)
+            return False
+        try:
+            self._files.finish(body.name)
+        except (CacheUnusableError, OSError) as error:
+            log.warning("%s: not kept in the cache (%s)", body.key, error)
+            return False
+        return True
+
+    def _open(self, stored: StoredBody, *, keep_content: bool) -> Body:
         try:
             descriptor = self._files.open(stored.file_name)
         except OSError as error:
@@ -138,19 +177,20 @@ class Bodies:
             raise _UnfitFileError("not a file of this user")
         file = OpenFile(descriptor, self._folder)
         try:
-            self._prove(file, status.st_size, stored)
+            content = file.read(stored.size, 0) if keep_content and stored.size <= _CONTENT_BYTES else None
+            self._prove(file, status.st_size, stored, content)
         except BaseException:
             file.release()
             raise
-        return Body(file, stored.size, stored.checksum)
+        return Body(file, stored.size, stored.checksum, content)
 
-    def _prove(self, file: OpenFile, size: int, stored: StoredBody) -> None:
+    def _prove(self, file: OpenFile, size: int, stored: StoredBody, content: bytes | None) -> None:
         if size != stored.size:
             raise _UnfitFileError(f"{size} bytes instead of {stored.size}")
         if stored.file_name in self._proven:
             return
         try:
-            checksum = file.checksum()
+            checksum = file.checksum() if content is None else checksum_of(content)
         except CacheUnusableError as error:  # a bad sector
             raise _UnfitFileError("the disk cannot read it") from error
         if checksum != stored.checksum:

@@ -7,11 +7,11 @@ under way, so that a read can never hit a number that meanwhile belongs to anoth
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import xxhash
 
@@ -86,6 +86,11 @@ class OpenFile:
         return digest.hexdigest()
 
 
+def checksum_of(content: bytes) -> str:
+    """XXH3 (128 bits), hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(content)
+
+
 class Body:
     """A whole body, open for reading; it never changes.
 
@@ -94,10 +99,12 @@ class Body:
         checksum: XXH3 (128 bits), hexadecimal.
     """
 
-    def __init__(self, file: OpenFile, size: int, checksum: str) -> None:
+    def __init__(self, file: OpenFile, size: int, checksum: str, content: bytes | None = None) -> None:
+        """`content`: all of it, where it has just been read anyway."""
         self.size = size
         self.checksum = checksum
         self._file: OpenFile | None = file
+        self._content = content
 
     def fileno(self) -> int:
         """The descriptor, good until `close`. Raises ValueError after that."""
@@ -115,6 +122,10 @@ class Body:
         if len(data) < expected:
             raise CacheUnusableError("a file of the cache was cut short while it was open: open it again")
         return data
+
+    def content(self) -> bytes:
+        """All of it. Raises as `pread`."""
+        return self._content or self.pread(self.size, 0)
 
     def dup(self) -> "Body":
         """The same body once more, to be closed on its own. Raises ValueError when this one is closed."""
@@ -140,11 +151,27 @@ class Body:
         return self._file
 
 
-Keep = Callable[[str, str, int, str], None]
-"""Makes an arriving file (its name) the body of a key, of a size in bytes and with a checksum, if that is possible."""
+Commit = Callable[[Sequence[tuple[str, "Incoming"]]], list[Body]]
+"""Makes arriving bodies those of their keys."""
 
 Forget = Callable[[str], None]
 """Removes the arriving file of that name."""
+
+
+class Arrived(NamedTuple):
+    """A body that has arrived whole, on its way into the cache: where it is, what it is to be, and what it must be.
+
+    Attributes:
+        name: of the arriving file.
+        key: under which it is to be kept.
+        size: in bytes.
+        checksum: XXH3 (128 bits), hexadecimal.
+    """
+
+    name: str
+    key: str
+    size: int
+    checksum: str
 
 
 class Incoming:
@@ -156,11 +183,11 @@ class Incoming:
         size: bytes that have arrived.
     """
 
-    def __init__(self, name: str, file: OpenFile, keep: Keep, forget: Forget) -> None:
+    def __init__(self, name: str, file: OpenFile, commit: Commit, forget: Forget) -> None:
         self.size = 0
         self._name = name
         self._file: OpenFile | None = file
-        self._keep = keep
+        self._commit = commit
         self._forget = forget
         self._digest = xxhash.xxh3_128()
         self._broken = False
@@ -187,36 +214,24 @@ class Incoming:
         """The descriptor, good until `commit` or `discard`. Raises ValueError after that."""
         return self._open().fileno()
 
-    def pread(self, length: int, offset: int) -> bytes:
-        """The `length` bytes from `offset` on, or as many of them as have arrived.
-
-        Raises:
-            CacheUnusableError: the disk cannot read them.
-            ValueError: committed or discarded already.
-        """
-        return self._open().read(max(0, min(length, self.size - offset)), offset)
-
     def commit(self, key: str) -> Body:
-        """Keep all that arrived under `key`, whole or not at all, in place of what was there.
+        """Like `Bodies.commit`, for this one alone."""
+        return self._commit([(key, self)])[0]
 
-        The body is readable even when it could not be kept: a database that is full or read-only, or a body above the
-        cache's limit, costs a line in the log and another retrieval next time.
-
-        Raises:
-            ValueError: committed or discarded already, or a `write` failed.
-        """
-        file = self._open()
+    def arrived(self, key: str) -> Arrived:
+        """What there is to commit. Raises ValueError: committed or discarded already, or a `write` failed."""
+        self._open()
         if self._broken:
             raise ValueError("a body that could not be written whole cannot be committed")
-        body = Body(file.hold(), self.size, self._digest.hexdigest())
-        try:
-            self._keep(self._name, key, body.size, body.checksum)
-        except BaseException:
-            body.close()
-            raise
-        finally:
-            self.discard()
-        return body
+        return Arrived(self._name, key, self.size, self._digest.hexdigest())
+
+    def so_far(self) -> Body:
+        """What has arrived, for reading on its own: it stays readable whatever becomes of the rest."""
+        return Body(self._open().hold(), self.size, "")
+
+    def body(self, arrived: Arrived) -> Body:
+        """The file for reading, on its own."""
+        return Body(self._open().hold(), arrived.size, arrived.checksum)
 
     def discard(self) -> None:
         """Remove what arrived, unless it was committed. Harmless when done already."""

@@ -18,7 +18,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -100,9 +100,10 @@ class _Table(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         # A transaction that was left open would keep every other writer out; the next connection has none.
         self.close()
 
-    def keep(self, key: str, value: Value) -> bool:
-        with self.transact():  # so that the file of the row that is replaced goes before the transaction ends
-            self.set(key, value)
+    def keep(self, values: Iterable[tuple[str, Value]]) -> bool:
+        with self.transact():  # so that the file of a row that is replaced goes before the transaction ends
+            for key, value in values:
+                self.set(key, value)
         return True
 
     def drop(self, key: str, only: Value | None) -> None:
@@ -190,7 +191,11 @@ class Rows:
         Raises:
             TypeError: the value is of a kind that the cache does not keep.
         """
-        return self._database.run(lambda table: table.keep(key, value), False)
+        return self.put_all([(key, value)])
+
+    def put_all(self, values: Sequence[tuple[str, Value]]) -> bool:
+        """Like `put`, for several in one transaction: all are kept or none."""
+        return self._database.run(lambda table: table.keep(values), False)
 
     def drop(self, key: str, only: Value | None = None) -> None:
         """Forget `key`, and delete its file. With `only`: unless another value took its place meanwhile."""

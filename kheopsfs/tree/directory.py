@@ -5,11 +5,14 @@ the mount moves from one to the other by telling the kernel what `changes` found
 means the same for as long as a reader holds its directory, whatever arrives meanwhile.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
 from kheopsfs.tree.nodes import Node
+
+_name = attrgetter("name")
 
 
 class Directory:
@@ -19,11 +22,10 @@ class Directory:
         entries: the nodes; their indices serve as offsets for readdir.
     """
 
-    __slots__ = ("_by_name", "entries")
+    __slots__ = ("entries",)
 
     def __init__(self, nodes: Iterable[Node]) -> None:
-        self.entries: tuple[Node, ...] = tuple(sorted(nodes, key=attrgetter("name")))
-        self._by_name = {node.name: node for node in self.entries}
+        self.entries: tuple[Node, ...] = tuple(sorted(nodes, key=_name))
 
     def find(self, name: str | bytes) -> Node | None:
         """The entry of that name, None when there is none. Bytes are UTF-8, as the kernel hands them over."""
@@ -32,7 +34,8 @@ class Directory:
                 name = name.decode()
             except UnicodeDecodeError:
                 return None
-        return self._by_name.get(name)
+        place = bisect_left(self.entries, name, key=_name)
+        return self.entries[place] if place < len(self.entries) and self.entries[place].name == name else None
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -24,19 +24,22 @@ characters or a whole UID. Album ids that differ only in case are the like coinc
 Byte order is reading order: dates, SeriesNumber up to 9999 and InstanceNumber up to 99999 sort as they count.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from kheopsfs.kheops.records import Album, Instance, Series, Study
 from kheopsfs.tree.identity import WHOLE_DIGEST, digest
-from kheopsfs.tree.rows import StudyRow, album_row, instance_row, series_row, study_row
+from kheopsfs.tree.rows import album_row, instance_row, series_row, study_row
 from kheopsfs.tree.text import clean, cut, fold, is_device_name
 from kheopsfs.tree.values import iso_date, padded, person
 
 MAX_COMPONENT = 120  # bytes of UTF-8: half of what file systems take, so that a program may append to a name
 LONGEST_EXTENSION = 4  # bytes: .dcm .jpg .zip
 MAX_STEM = MAX_COMPONENT - LONGEST_EXTENSION
+
+Thing = TypeVar("Thing")
 
 _DIGEST_LENGTHS = (0, 6, 10, WHOLE_DIGEST)  # characters, tried in this order until the names of a folder differ
 _WITHOUT_DIGEST, _SHORTEST_DIGEST = 0, 1  # indices into it
@@ -65,33 +68,33 @@ class _Stem(NamedTuple):
 
 def album_names(albums: Sequence[Album], style: NameStyle) -> list[str]:
     """One stem for each album, in the order given. The style `id` shows albums by name."""
-    return _settled([_album_stem(album, style) for album in albums])
+    return _settled(albums, lambda album: _album_stem(album, style))
 
 
 def study_names(studies: Sequence[Study], style: NameStyle) -> list[str]:
     """One stem for each study, in the order given."""
     if style is NameStyle.UID:
         return uid_names([study.StudyInstanceUID for study in studies])
-    return _settled([_study_stem(study.StudyInstanceUID, study_row(study), style) for study in studies])
+    return _settled(studies, lambda study: _study_stem(study, style))
 
 
 def series_names(series: Sequence[Series], style: NameStyle) -> list[str]:
     """One stem for each series, in the order given."""
     if style is NameStyle.UID:
         return uid_names([one.SeriesInstanceUID for one in series])
-    return _settled([_series_stem(one) for one in series])
+    return _settled(series, _series_stem)
 
 
 def instance_names(instances: Sequence[Instance], style: NameStyle) -> list[str]:
     """One stem for each instance, in the order given."""
     if style is NameStyle.UID:
         return uid_names([instance.SOPInstanceUID for instance in instances])
-    return _settled([_instance_stem(instance) for instance in instances])
+    return _settled(instances, _instance_stem)
 
 
 def uid_names(UIDs: Sequence[str]) -> list[str]:
     """The UIDs themselves; one that is not well-formed is cleaned like a text and takes a digest."""
-    return _settled([_Stem(UID, plain_id=UID) if _is_uid(UID) else _Stem(UID, texts=(clean(UID),)) for UID in UIDs])
+    return _settled(UIDs, lambda UID: _Stem(UID, plain_id=UID) if _is_uid(UID) else _Stem(UID, texts=(clean(UID),)))
 
 
 def _is_uid(text: str) -> bool:
@@ -107,9 +110,10 @@ def _album_stem(album: Album, style: NameStyle) -> _Stem:
     return _Stem(album_id, texts=(*texts, clean(album_id)))
 
 
-def _study_stem(UID: str, row: StudyRow, style: NameStyle) -> _Stem:
+def _study_stem(study: Study, style: NameStyle) -> _Stem:
+    row = study_row(study)
     patient = clean(row.PatientID) if style is NameStyle.ID else person(row.PatientName)
-    return _Stem(UID, iso_date(row.StudyDate) or "undated", (patient, clean(row.StudyDescription)))
+    return _Stem(study.StudyInstanceUID, iso_date(row.StudyDate) or "undated", (patient, clean(row.StudyDescription)))
 
 
 def _series_stem(series: Series) -> _Stem:
@@ -122,32 +126,34 @@ def _instance_stem(instance: Instance) -> _Stem:
     return _Stem(instance.SOPInstanceUID, padded(instance_row(instance).InstanceNumber, _INSTANCE_DIGITS))
 
 
-def _settled(stems: Sequence[_Stem]) -> list[str]:
+def _settled(things: Sequence[Thing], stem: Callable[[Thing], _Stem]) -> list[str]:
     """The names of a folder's entries: all that clash get the next longer digest, until none does.
 
-    It ends because digests only get longer, and whole digests of different identities differ.
+    It ends because digests only get longer, and whole digests of different identities differ. Stems are made when they
+    are needed and not kept: those of 100 000 studies would take more memory than the names.
     """
-    levels = [_WITHOUT_DIGEST if stem.plain_id else _SHORTEST_DIGEST for stem in stems]
-    names = [_assembled(stem, _DIGEST_LENGTHS[level]) for stem, level in zip(stems, levels, strict=True)]
-    while clashing := _clashing(names, stems):
+    names: list[str] = []
+    levels = bytearray()
+    for thing in things:
+        made = stem(thing)
+        levels.append(_WITHOUT_DIGEST if made.plain_id else _SHORTEST_DIGEST)
+        names.append(_assembled(made, _DIGEST_LENGTHS[levels[-1]]))
+    while clashing := _clashing(names, lambda index: stem(things[index]).identity):
         for index in clashing:
             levels[index] = min(levels[index] + 1, len(_DIGEST_LENGTHS) - 1)
-            names[index] = _assembled(stems[index], _DIGEST_LENGTHS[levels[index]])
+            names[index] = _assembled(stem(things[index]), _DIGEST_LENGTHS[levels[index]])
     return names
 
 
-def _clashing(names: Sequence[str], stems: Sequence[_Stem]) -> list[int]:
+def _clashing(names: Sequence[str], identity: Callable[[int], str]) -> list[int]:
     """Which entries have a name that some other thing of the folder has too. A row that comes twice is one thing."""
-    folded = [fold(name) for name in names]
-    if len(set(folded)) == len(folded):
+    if len({hash(fold(name)) for name in names}) == len(names):
         return []
-    first_owner: dict[str, str] = {}
-    contested = {
-        name
-        for name, stem in zip(folded, stems, strict=True)
-        if first_owner.setdefault(name, stem.identity) != stem.identity
-    }
-    return [index for index, name in enumerate(folded) if name in contested]
+    owners: defaultdict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        owners[fold(name)].append(index)
+    contested = [found for found in owners.values() if len(set(map(identity, found))) > 1]
+    return [index for found in contested for index in found]
 
 
 def _assembled(stem: _Stem, digest_length: int) -> str:

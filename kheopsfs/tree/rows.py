@@ -6,10 +6,10 @@ costs a fraction of a full `Record.attributes()`, which counts for 100 000 rows.
 
 import msgspec
 
-from kheopsfs.kheops.records import Album, Instance, Series, Study
+from kheopsfs.kheops.records import Album, Instance, Series, Study, packed_name
 
 
-class StudyRow(msgspec.Struct, gc=False):
+class StudyRow(msgspec.Struct, gc=False, rename=packed_name):
     """Of a study: what its name and time come from."""
 
     StudyDate: str = ""
@@ -20,7 +20,7 @@ class StudyRow(msgspec.Struct, gc=False):
     StudyDescription: str = ""
 
 
-class SeriesRow(msgspec.Struct, gc=False):
+class SeriesRow(msgspec.Struct, gc=False, rename=packed_name):
     """Of a series: name, time, and what helps to list and to render its instances."""
 
     SeriesNumber: str = ""
@@ -34,7 +34,7 @@ class SeriesRow(msgspec.Struct, gc=False):
     TimezoneOffsetFromUTC: str = ""
 
 
-class InstanceRow(msgspec.Struct, gc=False):
+class InstanceRow(msgspec.Struct, gc=False, rename=packed_name):
     """Of an instance: name, time, and whether it is an image."""
 
     InstanceNumber: str = ""
@@ -49,7 +49,7 @@ class InstanceRow(msgspec.Struct, gc=False):
     TimezoneOffsetFromUTC: str = ""
 
 
-class AlbumRow(msgspec.Struct, gc=False):
+class AlbumRow(msgspec.Struct, gc=False, rename=packed_name):
     """Of an album, in Kheops's words."""
 
     name: str = ""

@@ -15,8 +15,8 @@ import trio
 from harness.server import DemoServer
 
 from kheopsfs.errors import BadAnswerError, StalledError
-from kheopsfs.fetch import instances as instances_module
 from kheopsfs.fetch import series as series_module
+from kheopsfs.fetch import single as single_module
 from kheopsfs.fetch.library import Library
 from kheopsfs.kheops.address import parse_address
 from kheopsfs.kheops.client import Client
@@ -173,7 +173,7 @@ async def test_a_bad_answer_is_asked_for_again_but_not_for_ever(archive: DemoSer
         archive.fault(kind="cut", path=r"/instances/", fraction=0.5)
         with pytest.raises(BadAnswerError):
             await scene.read(scene.rows[0])
-        assert len(scene.body_requests()) == instances_module.ATTEMPTS
+        assert len(scene.body_requests()) == single_module.ATTEMPTS
         archive.clear_faults()
         assert await scene.read(scene.rows[0]) == scene.truth[scene.rows[0].SOPInstanceUID]
 

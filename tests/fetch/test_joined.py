@@ -127,9 +127,22 @@ async def test_background_work_goes_on_without_waiters(nursery: trio.Nursery) ->
     await trio.testing.wait_all_tasks_blocked()
     assert (work.begun, work.cancelled) == (1, 0)
     work.finish.set()
-    await joined.landed("key")
     await trio.testing.wait_all_tasks_blocked()
     assert disposed == ["result"]
+
+
+async def test_a_flight_goes_on_until_the_last_ticket_is_left(nursery: trio.Nursery) -> None:
+    joined: Joined[str, str] = Joined(nursery)
+    work = Work()
+    first = joined.join("key", work)
+    second = first.another()
+    await trio.testing.wait_all_tasks_blocked()
+    first.leave()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (work.begun, work.cancelled) == (1, 0)
+    second.leave()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (work.begun, work.cancelled) == (1, 1)
 
 
 async def test_each_waiter_takes_its_own_and_the_flights_is_disposed_of_once(nursery: trio.Nursery) -> None:

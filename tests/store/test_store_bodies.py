@@ -52,12 +52,12 @@ def test_nothing_is_seen_under_the_key_before_the_commit(store):
 
 def test_what_has_arrived_is_readable_while_the_rest_is_coming(store):
     with store.bodies.incoming() as incoming:
-        assert incoming.pread(10, 0) == b""
+        assert incoming.so_far().pread(10, 0) == b""
         incoming.write(b"0123456789")
         assert incoming.size == 10
-        assert incoming.pread(4, 3) == b"3456"
-        assert incoming.pread(4, 8) == b"89"
-        assert incoming.pread(4, 12) == b""
+        assert incoming.so_far().pread(4, 3) == b"3456"
+        assert incoming.so_far().pread(4, 8) == b"89"
+        assert incoming.so_far().pread(4, 12) == b""
         assert os.pread(incoming.fileno(), 3, 0) == b"012"
 
 

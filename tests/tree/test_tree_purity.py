@@ -8,7 +8,8 @@ import pytest
 import kheopsfs.tree
 
 _MODULES = sorted(Path(kheopsfs.tree.__path__[0]).glob("*.py"))
-_PURE = {"collections.abc", "datetime", "enum", "functools", "hashlib", "operator", "re", "typing", "unicodedata"}
+_PURE = {"bisect", "collections", "collections.abc", "datetime", "enum", "functools", "hashlib", "operator", "re"}
+_PURE |= {"typing", "unicodedata"}
 _OURS = ("kheopsfs.tree", "kheopsfs.kheops.records", "kheopsfs.kheops.contents")
 
 
