@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -333,6 +334,22 @@ def test_a_crowd_that_waits_hinders_nobody(server: DemoServer, new_mount: NewMou
     finally:
         server.clear_faults()
     assert all(reader.result() for reader in readers)
+
+
+def test_a_crowd_that_waits_in_vain_waits_together(server: DemoServer, new_mount: NewMount) -> None:
+    """S16: 120 readers of files that never come, and six requests at a time: nobody waits for twenty idle deadlines."""
+    deadline = 2
+    mount = new_mount(server, idle_timeout=str(deadline))
+    waiting = files_of(mount, "small")
+    server.fault(kind="stall", path=f"{xattr(waiting[0], 'dicom.SeriesInstanceUID')}($|/instances/)")
+    try:
+        began = time.monotonic()
+        readers = [Attempt(file.read_bytes) for file in waiting]
+        assert {reader.errno() for reader in readers} == {errno.ETIMEDOUT}
+        assert time.monotonic() - began < 10 * deadline
+    finally:
+        server.clear_faults()
+    assert all(reader.result() for reader in [Attempt(file.read_bytes) for file in waiting])
 
 
 # -- 10, 11, 12, 13: what the kernel remembers ------------------------------------------------------------------------
