@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fault_matrix import MIDDLE, MIDDLE_OF, Fault, Operation, Scope, Way
+from fault_matrix import MIDDLE, MIDDLE_OF, Fault, Operation, Outcome, Scope, Way
 from harness.looking import only, until, xattr
 from harness.mounting import Mount
 from harness.patience import Attempt
@@ -322,11 +322,14 @@ def try_row(
     on(cells)
     try:
         everything = Attempt(lambda: ward.perform(cells))
+        # So many silent requests to so many studies hold all turns of the gate; then the others wait for them.
+        turns_are_held = fault.row[Operation.LIST] is Outcome.ETIMEDOUT
+        other = Attempt(lambda: _open(healthy)) if healthy is not None and not turns_are_held else None
         while known_works and not everything.is_over:
             Attempt(ward.read_known).result(PROMPT)
             time.sleep(LOOK_PAUSE)
         if healthy is not None:
-            assert results_of(Attempt(lambda: _open(healthy))) == WELL, "another study"
+            assert results_of(other or Attempt(lambda: _open(healthy))) == WELL, "another study"
         results = everything.result(len(cells) * ENDS_WITHIN)
         ward.cells += len(results)
         assert not (unexpected := _unexpected(fault, cells, results)), unexpected
