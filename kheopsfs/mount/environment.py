@@ -31,6 +31,9 @@ CAP_SYS_ADMIN = 21
 TOOL_DEADLINE = 5.0
 """Seconds for FUSE's own tools, which only ask the kernel."""
 
+GOOD_READ_AHEAD = 4096
+"""KiB. The kernel's 128 make it ask for a large file in small pieces: 150 MB took 0.4 instead of 2 GB/s (measured)."""
+
 _IN_A_CONTAINER = "In a container, start it with: --device /dev/fuse --cap-add SYS_ADMIN"
 
 
@@ -53,6 +56,11 @@ def mount_table() -> list[MountEntry]:
     """What is mounted, in the order of mounting."""
     text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     return [_entry(line) for line in text.splitlines()]
+
+
+def read_ahead_setting(entry: MountEntry) -> Path:
+    """The file that says how many KiB the kernel reads ahead on a mount; only root may write it."""
+    return Path("/sys/class/bdi", entry.device, "read_ahead_kb")
 
 
 def _entry(line: str) -> MountEntry:

@@ -29,7 +29,6 @@ class Inode:
         self.told_size: int | None = None  # bytes; what the kernel may be holding
         self.checksum: str | None = None  # of the body whose pages the kernel may be holding
 
-
     @property
     def node(self) -> Node:
         """What it is now."""

@@ -63,23 +63,31 @@ class Guarded(Protocol):
 
 def handler(method: F) -> F:
     """Make a method of an operations class (a `Guarded` one) a handler that keeps the rules above."""
-    return _guard(method, admitted_only=True)
 
-
-def closing_handler(method: F) -> F:
-    """Like `handler`, for requests that let go of something: these are never refused, or it would stay open."""
-    return _guard(method, admitted_only=False)
-
-
-def _guard(method: F, *, admitted_only: bool) -> F:
-    @functools.wraps(method)
-    async def guarded(self: Guarded, *args: Any) -> Any:
+    async def admitted(self: Guarded, *args: Any) -> Any:
         scope = self.requests.begin()
         try:
             with scope:
-                if admitted_only:
-                    self.admit()
+                self.admit()
                 return await method(self, *args)
+        finally:
+            self.requests.end(scope)
+        raise pyfuse3.FUSEError(errno.EIO)  # cancelled: the mount is being ended
+
+    return _guard(method, admitted)
+
+
+def closing_handler(method: F) -> F:
+    """Like `handler`, for requests that let go of something, and wait for nothing: these are never refused, or it would
+    stay open."""
+    return _guard(method, method)
+
+
+def _guard(method: F, answer: Callable[..., Coroutine[Any, Any, Any]]) -> F:
+    @functools.wraps(method)
+    async def guarded(self: Guarded, *args: Any) -> Any:
+        try:
+            return await answer(self, *args)
         except pyfuse3.FUSEError:
             raise
         except KheopsfsError as error:
@@ -91,9 +99,6 @@ def _guard(method: F, *, admitted_only: bool) -> F:
         except Exception as error:
             log.exception("%s: a bug in kheopsfs; please report it", method.__name__)
             raise pyfuse3.FUSEError(errno.EIO) from error
-        finally:
-            self.requests.end(scope)
-        raise pyfuse3.FUSEError(errno.EIO)  # cancelled: the mount is being ended
 
     return cast(F, guarded)
 

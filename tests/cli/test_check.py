@@ -1,11 +1,14 @@
 """`kheopsfs check`: what it says about each kind of token, and about this machine."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kheopsfs.mount.environment import mounted
 from tests.cli.conftest import PATIENCE, Demo, Home
 from tests.cli.test_environment import UNSHARE, needs_namespace
 
@@ -67,6 +70,24 @@ def test_a_cache_that_is_there(home: Home, demo: Demo, user_token: str, tmp_path
     (cache / "body").write_bytes(bytes(3 * 1024**2))
     outcome = home.run("check", demo.url, "--cache-dir", cache, KHEOPS_TOKEN=user_token)
     assert row(outcome.out, "cache") == f"{cache} (3 MiB used)"
+
+
+@pytest.mark.skipif(bool(os.geteuid()), reason="only root may change how far the kernel reads ahead")
+def test_advice_on_read_ahead_as_long_as_it_is_needed(
+    home: Home, demo: Demo, mountpoint: Path, user_token: str
+) -> None:
+    """The advice is a command that can be typed as it stands, and it is gone when it was followed."""
+
+    def advice() -> list[str]:
+        said = home.run("check", demo.url, KHEOPS_TOKEN=user_token).out
+        device = mounted(mountpoint).device  # type: ignore[union-attr]
+        return re.findall(f"echo .*/{device}/.*", said)
+
+    assert home.run("mount", demo.url, mountpoint, "--token-file", home.token_file(user_token)).status == 0
+    (command,) = advice()
+    subprocess.run(["sh", "-c", command], check=True, timeout=PATIENCE)
+    assert advice() == []
+    assert home.run("umount", mountpoint).status == 0
 
 
 @needs_namespace
