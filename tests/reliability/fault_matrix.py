@@ -114,7 +114,8 @@ def _way(kind: str, **options: Any) -> Way:
 
 _STATUSES = (500, 502, 503, 504)
 _ABSURD = {"vr": "IS", "Value": ["9" * 400]}
-_NULLS: tuple[Any, ...] = (None, {"vr": "IS"}, {"vr": "IS", "Value": None}, {"vr": 7, "Value": [None]}, [], "text")
+_NULLS: tuple[Any, ...] = (None, {"vr": "IS", "Value": None}, {"vr": 7, "Value": [None]}, "text")
+
 
 FAULTS = (
     # -- no connection -------------------------------------------------------------------------------------------------

@@ -22,11 +22,15 @@ from harness.relay import Relay
 from harness.series import write_study
 from harness.server import DemoServer
 from harness.world import EAI_AGAIN, NAME, World
-from trials import IDLE, SLICES, Cell, Ward, strike, try_row
+from trials import Cell, strike, try_row
+from ward import SLICES, Ward
 
 OF_STUDIES = [fault for fault in FAULTS if fault.scope is not Scope.SERVER]
 OF_SERVERS = {fault.name: fault for fault in FAULTS if fault.scope is Scope.SERVER}
 YEAR = 365 * 86_400  # seconds
+
+IDLE = "2"
+"""Seconds without a byte after which the mounts give a request up."""
 
 Archive = tuple[DemoServer, dict[str, bytes]]
 
