@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import trio
 
-from kheopsfs.errors import KheopsfsError
+from kheopsfs.errors import KheopsfsError, ServerFaultError, StalledError
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.retrieve import InstanceBegun, InstanceBytes, InstanceProven, instances
@@ -49,6 +49,7 @@ class SeriesStream:
         self._last_interest = trio.current_time()
         self.last_progress = trio.current_time()
         self.overtaken = 0
+        self.in_vain = False  # the server failed or stalled before it delivered a single instance
 
     def will_deliver(self, SOPInstanceUID: str) -> bool:
         """Whether it is worth waiting for this instance here."""
@@ -98,6 +99,8 @@ class SeriesStream:
                 len(self._missing),
                 failures.exceptions[0],
             )
+            refused = isinstance(failures.exceptions[0], ServerFaultError | StalledError)
+            self.in_vain = refused and not self._arrived
         finally:
             self._ended = True
             for waiters in self._waiters.values():
