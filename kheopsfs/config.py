@@ -14,8 +14,6 @@ The config file (TOML, `~/.config/kheopsfs/config.toml`) holds profiles, and a p
 Neither the file nor `Settings` ever holds a token: a token lives in a file of its own, or is handed over at the start.
 """
 
-import math
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +23,15 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import platformdirs
 
 from kheopsfs.errors import KheopsfsError
+from kheopsfs.texts import (
+    one_of,
+    parse_cache_size,
+    parse_deadline,
+    parse_fuse_options,
+    parse_path,
+    parse_seconds,
+    parse_switch,
+)
 
 AuthName = Literal["bearer", "basic", "link"]
 NamesStyle = Literal["readable", "id", "uid"]
@@ -32,25 +39,6 @@ SizesMode = Literal["bound", "exact"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 ENVIRONMENT_PREFIX = "KHEOPSFS_"
-
-SMALLEST_CACHE = 16 * 1024**2
-"""Bytes. Every body passes through the cache; below this, hardly any file could be opened."""
-
-_UNIT_BYTES = {
-    "": 1,
-    **{f"{letter}{end}": 1024**power for power, letter in enumerate("kmgt", 1) for end in ("", "ib")},
-    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
-}
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)", re.ASCII)
-
-FUSE_OPTIONS_WITHOUT_VALUE = frozenset(
-    {"allow_other", "allow_root", "auto_unmount", "default_permissions", "ro"}
-    | {"nosuid", "nodev", "noexec", "exec", "noatime", "atime", "async", "sync", "dirsync"}
-)
-FUSE_OPTIONS_WITH_VALUE = frozenset({"fsname"})
-"""What can be said with `-o`. Not here on purpose: `rw` (nothing can be written), `max_read` (with it, the kernel and
-pyfuse3 disagree about the size of a read and the mount is broken: measured), `subtype` (it tells our mounts from
-others)."""
 
 
 class SettingsError(KheopsfsError):
@@ -77,6 +65,7 @@ class Settings:
         fuse_options: the options of `-o`; the value is None for one that stands alone.
         idle_timeout: seconds without a byte from the server after which a request has failed.
         insecure_http: whether plain http to another machine is accepted.
+        offline: whether the server is never contacted and only what is cached is shown.
     """
 
     url: str
@@ -92,6 +81,7 @@ class Settings:
     fuse_options: dict[str, str | None]
     idle_timeout: float
     insecure_http: bool
+    offline: bool
 
     def as_json(self) -> dict[str, Any]:
         """The settings as values that JSON knows."""
@@ -119,73 +109,6 @@ class Profile:
         return f"[profiles.{self.name}] of {self.file}"
 
 
-def parse_size(text: str) -> int:
-    """Bytes from ``10G``, ``500M``, ``1.5TiB`` (powers of 1024) or ``10GB`` (powers of 1000). Raises ValueError."""
-    match = _SIZE.fullmatch(text.strip())
-    unit = _UNIT_BYTES.get(match[2].casefold()) if match else None
-    if match is None or unit is None:
-        raise ValueError(f"{text!r} is no size; write a number and a unit, such as 500M or 10G")
-    return int(float(match[1]) * unit)
-
-
-def _parse_cache_size(text: str) -> int:
-    size = parse_size(text)
-    if size < SMALLEST_CACHE:
-        raise ValueError(f"{text!r} is too small; the cache needs at least {SMALLEST_CACHE // 1024**2}M")
-    return size
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (0 <= seconds < math.inf):
-        raise ValueError(f"{text!r} is no number of seconds")
-    return seconds
-
-
-def _parse_deadline(text: str) -> float:
-    if seconds := _parse_seconds(text):
-        return seconds
-    raise ValueError("a deadline of 0 seconds would fail every request")
-
-
-def _parse_switch(text: str) -> bool:
-    if (word := text.casefold()) in {"true", "yes", "1", "false", "no", "0"}:
-        return word in {"true", "yes", "1"}
-    raise ValueError(f"{text!r} is neither true nor false")
-
-
-def _parse_path(text: str) -> Path:
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError(f"{text!r} names a user who does not exist") from None
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.casefold() not in words:
-            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
-        return text.casefold()
-
-    return parse
-
-
-def parse_fuse_options(text: str) -> dict[str, str | None]:
-    """The options of `-o a,b=c`. Raises ValueError for one that the mount does not know or must not have."""
-    options: dict[str, str | None] = {}
-    for option in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = option.partition("=")
-        known = FUSE_OPTIONS_WITH_VALUE if equals else FUSE_OPTIONS_WITHOUT_VALUE
-        if name not in known:
-            every = sorted(FUSE_OPTIONS_WITHOUT_VALUE | {f"{name}=…" for name in FUSE_OPTIONS_WITH_VALUE})
-            raise ValueError(f"mount option {option!r} is not one of {', '.join(every)}")
-        options[name] = value if equals else None
-    return options
-
-
 @dataclass(frozen=True)
 class _Setting:
     """How one setting is read, and what it is when nobody says anything."""
@@ -196,17 +119,18 @@ class _Setting:
 
 
 _SETTINGS = {
-    "token_file": _Setting(lambda text: _parse_path(text) if text else None, ""),
-    "auth": _Setting(_one_of(get_args(AuthName)), "bearer"),
-    "cache_dir": _Setting(_parse_path, platformdirs.user_cache_dir("kheopsfs")),
-    "cache_size": _Setting(_parse_cache_size, "10G"),
-    "list_ttl": _Setting(_parse_seconds, "60"),
-    "names": _Setting(_one_of(get_args(NamesStyle)), "readable"),
-    "sizes": _Setting(_one_of(get_args(SizesMode)), "bound"),
-    "log_level": _Setting(_one_of(get_args(LogLevel)), "info"),
+    "token_file": _Setting(lambda text: parse_path(text) if text else None, ""),
+    "auth": _Setting(one_of(get_args(AuthName)), "bearer"),
+    "cache_dir": _Setting(parse_path, platformdirs.user_cache_dir("kheopsfs")),
+    "cache_size": _Setting(parse_cache_size, "10G"),
+    "list_ttl": _Setting(parse_seconds, "60"),
+    "names": _Setting(one_of(get_args(NamesStyle)), "readable"),
+    "sizes": _Setting(one_of(get_args(SizesMode)), "bound"),
+    "log_level": _Setting(one_of(get_args(LogLevel)), "info"),
     "fuse_options": _Setting(parse_fuse_options, "", flag="-o"),
-    "idle_timeout": _Setting(_parse_deadline, "30"),
-    "insecure_http": _Setting(_parse_switch, "false"),
+    "idle_timeout": _Setting(parse_deadline, "30"),
+    "insecure_http": _Setting(parse_switch, "false"),
+    "offline": _Setting(parse_switch, "false"),
 }
 
 
@@ -261,7 +185,7 @@ def load_profiles(file: Path) -> dict[str, Profile]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{file} cannot be read: {error}.") from None
     for key in document:
         if key != "profiles":
@@ -301,6 +225,8 @@ def _as_text(value: object, place: str) -> str:
     match value:
         case bool():
             return str(value).lower()
+        case int() if abs(value) >= 1 << 64:
+            raise SettingsError(f"{place} is no number that anything could be set to.")
         case str() | int() | float():
             return str(value)
         case list() if all(isinstance(item, str) for item in value):

@@ -8,8 +8,9 @@ venv=$root/.venv
 packages_to_run=(fuse3 libfuse3-dev pkg-config gcc)
 # The programs that the tests let loose on a mount.
 packages_to_test=(
-    dcmtk libgdcm-tools dcm2niix rsync attr tar busybox-static p7zip-full libarchive-tools procps util-linux
-    binutils bzip2 cpio curl file git mawk openssl perl unzip xxd xz-utils zip
+    dcmtk libgdcm-tools dcm2niix rsync attr iproute2 tar busybox-static p7zip-full libarchive-tools procps util-linux
+    binutils bzip2 cpio curl file fio git libglib2.0-bin mawk openssl perl plocate shared-mime-info tree unzip xxd
+    xz-utils zip
 )
 
 say() { printf '%s\n' "$@" >&2; }
@@ -89,7 +90,7 @@ install_project() {
     wanted=$(cat "$root/pyproject.toml" "$root/constraints.txt" <(echo "$root") | sha256sum | cut -d ' ' -f 1)
     # What dev installs has all of demo in it.
     for stamp in "$venv/.kheopsfs-dev" "$venv/.kheopsfs-$extra"; do
-        [ "$extra" = bench ] && [ "$stamp" = "$venv/.kheopsfs-dev" ] && continue
+        [[ $extra = bench || $extra = fuzz ]] && [ "$stamp" = "$venv/.kheopsfs-dev" ] && continue
         [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
     done
     # Its programs name their interpreter by its full path, so one that was moved or copied does not work.

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kheopsfs.config import (
-    ENVIRONMENT_PREFIX,
-    FUSE_OPTIONS_WITHOUT_VALUE,
-    Profile,
-    Settings,
-    SettingsError,
-    load_profiles,
-    parse_fuse_options,
-    parse_size,
-    settle,
-)
+from kheopsfs.config import ENVIRONMENT_PREFIX, Profile, Settings, SettingsError, load_profiles, settle
+from kheopsfs.texts import FUSE_OPTIONS_WITHOUT_VALUE, parse_fuse_options, parse_size
 
 MOUNTPOINT = Path("/mnt/kheops")
 
@@ -38,6 +29,7 @@ TEXTS = {
     ],
     "idle_timeout": [("1", 1.0), ("2", 2.0), ("0.5", 0.5)],
     "insecure_http": [("true", True), ("no", False), ("1", True)],
+    "offline": [("true", True), ("no", False), ("1", True)],
 }
 
 DEFAULTS = {"cache_size": 10 * 2**30, "list_ttl": 60.0, "names": "readable", "auth": "bearer", "idle_timeout": 30.0}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kheopsfs.cli import check, demo, mount, pull, serve_demo
+from kheopsfs.cli import check, demo, mount, pull, purge, serve_demo
 from kheopsfs.cli.console import EXIT_CODES, out
 
 HELP = """
@@ -56,5 +56,6 @@ app.command(epilog=EXIT_STATUS)(mount.mount)
 app.command()(mount.umount)
 app.command()(check.check)
 app.command()(pull.pull)
+app.command()(purge.purge)
 app.command()(demo.demo)
 app.command()(serve_demo.serve_demo)

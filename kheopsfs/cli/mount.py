@@ -13,6 +13,11 @@ from kheopsfs.errors import FUSEUnavailableError
 from kheopsfs.mount import launch, stop
 from kheopsfs.mount.environment import check_mountpoint, fuse_problem
 
+OFFLINE = """\
+Offline: the server is never contacted. Folders that were listed before show what they held then, files that were opened
+or pulled before can be read, and everything else fails at once with an input/output error. For the server's present
+state unmount and mount again without --offline."""
+
 
 def mount(
     url: Target,
@@ -54,6 +59,12 @@ def mount(
         list[str] | None, typer.Option("-o", metavar="A,B=C", help="FUSE mount options, such as allow_other.")
     ] = None,
     insecure_http: InsecureHttp = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Never contact the server: show what is cached, as last seen with this very token."
+        ),
+    ] = False,
 ) -> None:
     """Mount a server on an empty directory.
 
@@ -79,12 +90,15 @@ def mount(
         "log_level": log_level,
         "fuse_options": ",".join(options) if options else None,
         "insecure_http": "true" if insecure_http else None,
+        "offline": "true" if offline else None,
     }
     access = gain_access(url, check_mountpoint(mountpoint), flags)
     if foreground:
         launch.in_foreground(access.settings, access.token, "kheopsfs.cli.foreground")
     launch.in_background(access.settings, access.token)
     out.print(f"{access.address.api} is mounted on {mountpoint}", markup=False)
+    if access.settings.offline:
+        out.print(OFFLINE)
 
 
 def umount(

@@ -44,12 +44,14 @@ def pull(
     """Fetch everything at or below PATH into the cache, ahead of time.
 
     From then on sizes are exact and reading needs no server. Interrupt it whenever you like: what has come stays, and
-    the next pull goes on from there. Ends with status 1 if a file could not be fetched.
+    the next pull goes on from there. Ends with status 1 if a file could not be fetched, or a folder not be listed.
 
       kheopsfs pull ~/kheops/inbox/2024-03-05_Doe-Jane_PET-CT_Thorax_5d7by9
     """
-    files = files_below(paths)
-    failed = 0
+    files, unlisted = files_below(paths)
+    failed = len(unlisted)
+    for folder, reason in unlisted.items():
+        _complain(folder, reason)
     with _progress(quiet) as progress:
         task = progress.add_task("", total=len(files), size=0)
         size = 0
@@ -57,7 +59,11 @@ def pull(
             size += pulled.size
             if pulled.error is not None:
                 failed += 1
-                err.print(f"{pulled.path}: {pulled.error.strerror}", markup=False)
+                _complain(pulled.path, pulled.error)
             progress.update(task, advance=1, size=size)
     if failed:
         raise typer.Exit(1)
+
+
+def _complain(path: Path, error: OSError) -> None:
+    err.print(f"{path}: {error.strerror}", markup=False)

@@ -200,14 +200,25 @@ class Catalogue:
         stored = self._kept.get(self._key(query))
         if stored is None:
             return None
-        try:
-            return _decoders[type(query)].decode(stored.payload), stored.fetched_at
-        except msgspec.DecodeError:  # written by another version
+        rows = decoded(query, stored.payload)
+        if rows is None:
             log.info("a kept listing of another version was dropped")
             return None
+        return rows, stored.fetched_at
 
     def _keep(self, query: Query, rows: Sequence[Record]) -> None:
         self._kept.put(self._key(query), _encoder.encode(rows))
+
+
+def decoded(query: Query, payload: bytes) -> Sequence[Record] | None:
+    """The rows of a listing that was kept; None if they are not what this version keeps, down to the last attribute."""
+    try:
+        rows = _decoders[type(query)].decode(payload)
+        for row in rows:
+            row.attributes()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return rows
 
 
 def _without_hints(query: Query) -> Query:

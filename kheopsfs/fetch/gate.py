@@ -5,12 +5,14 @@ dead, `admit` refuses everything, cached content included, until another token a
 server takes the old one again. The server is *up* or *down*. A request that found nobody, or only silence, raises no
 more than the suspicion; a probe decides, so that one broken URL never shuts out the others. While the server is down,
 requests fail at once instead of each waiting for its own deadline, and the probe goes on in the background until the
-server is back.
+server is back. A token that nobody could ask about for a week counts as dead until the server is back.
 
 Who waits in line does not wait for one silent request after the other: whoever stood there for an idle deadline in
 which nobody heard a single byte is told that the server stalls. One that still sends to anybody costs nobody anything,
 however slow it is. When the server turns out to be down, or the token dead, everybody in line is told at once. And
 since one series may stall while the rest of the PACS is well, no series holds all turns.
+
+An offline mount has an `OfflineGate`, through which nothing ever passes.
 
 Each change of state is one line in the log, not one line per file.
 
@@ -22,8 +24,10 @@ A waiter that is cancelled takes no turn with it.
 import bisect
 import itertools
 import logging
+import math
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
 
@@ -35,7 +39,9 @@ from kheopsfs.errors import (
     StalledError,
     TokenRefusedError,
 )
+from kheopsfs.fetch.standings import Standing, demand_trusted
 from kheopsfs.kheops.client import Client
+from kheopsfs.kheops.credentials import Token
 from kheopsfs.kheops.tokens import TokenInfo
 
 log = logging.getLogger(__name__)
@@ -44,7 +50,10 @@ CONCURRENT_REQUESTS = 6  # Kheops has 10 database connections for everybody; mor
 REQUESTS_PER_SERIES = 4  # the first instance, the stream, two that overtake it; two turns are left for everything else
 FIRST_PROBE_PAUSE = 1.0  # seconds between probes of a server that is down, growing by half …
 LONGEST_PROBE_PAUSE = 10.0  # … up to this: people notice a server that came back within ten seconds
-TOKEN_FILE_PAUSE = 1.0  # seconds between looks at the token file while the token is dead
+TOKEN_FILE_PAUSE = 1.0  # seconds between looks at the token file: who puts a token there may revoke the old one next
+LEAST_RECHECK = 1.0  # seconds between introspections of a token in use, however short they are asked to be …
+MOST_RECHECK = 60.0  # … and however long: a revoked token must not read the cache for an hour
+CLOCK_PAUSE = 60.0  # seconds between looks at the clock of an offline mount: the week of its token may be over
 
 
 class Priority(IntEnum):
@@ -67,11 +76,12 @@ class Gate:
     """The one way to the server. Run `watch` as long as the gate is used."""
 
     def __init__(self, client: Client, info: TokenInfo, *, recheck: float) -> None:
-        """`recheck`: seconds after which a token that is in use is introspected again, so that a revocation is noticed
-        although everything comes from the cache."""
+        """`info`: what the server said of the token just now. `recheck`: seconds after which a token that is in use is
+        introspected again, so that a revocation is noticed although everything comes from the cache."""
         self.client = client
         self.info = info
-        self._recheck = recheck
+        self._recheck = min(max(recheck, LEAST_RECHECK), MOST_RECHECK)
+        self._confirmed_at = time.time()
         self._dead: str | None = None
         self._down: str | None = None
         self._free = CONCURRENT_REQUESTS
@@ -81,6 +91,7 @@ class Gate:
         self._suspicion = trio.Event()
         self._used = False
         self.on_dead: Callable[[], None] = lambda: None
+        self.on_verdict: Callable[[Token, TokenInfo | None], Awaitable[None]] = _ignore
 
     def admit(self) -> None:
         """Refuse while the token is dead.
@@ -182,14 +193,18 @@ class Gate:
     # -- the state of token and server -------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Keep the state of token and server true, for ever. `on_dead` is called each time the token dies."""
+        """Keep the state of token and server true, for ever. `on_dead` is called each time the token dies, `on_verdict`
+        with everything that the server says of a token: what it is, or None when it is dead."""
+        asked_at = trio.current_time()
         while True:
-            with trio.move_on_after(self._recheck):
+            with trio.move_on_after(TOKEN_FILE_PAUSE):
                 await self._suspicion.wait()
-            if self._suspicion.is_set() or self._used:
+            is_due = self._used and trio.current_time() >= asked_at + self._recheck
+            if self.client.credentials.reload() or self._suspicion.is_set() or is_due:
                 self._suspicion = trio.Event()
                 self._used = False
                 await self._probe_until_settled()
+                asked_at = trio.current_time()
             if self._dead is not None:
                 self.on_dead()
                 await self._wait_for_a_living_token()
@@ -198,14 +213,17 @@ class Gate:
         pause = FIRST_PROBE_PAUSE
         while True:
             self.client.credentials.reload()
+            token = self.client.credentials.offered
             try:
-                info = await self.client.introspect()
+                info = await self.client.introspect(token)
             except TokenRefusedError as error:
                 self._declare_up()
                 self._declare_dead(str(error))
+                await self.on_verdict(token, None)
                 return
             except (ServerUnreachableError, StalledError) as error:
                 self._declare_down(str(error))
+                self._distrust_what_is_old()
                 await trio.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PROBE_PAUSE)
             except KheopsfsError:  # it answers, if badly: that is for the single request to judge
@@ -213,7 +231,8 @@ class Gate:
                 return
             else:
                 self._declare_up()
-                self._accept(info)
+                self._accept(token, info)
+                await self.on_verdict(token, info)
                 return
 
     async def _wait_for_a_living_token(self) -> None:
@@ -224,16 +243,27 @@ class Gate:
                 next_recheck = trio.current_time() + self._recheck
                 await self._probe_until_settled()
 
-    def _accept(self, info: TokenInfo) -> None:
+    def _accept(self, token: Token, info: TokenInfo) -> None:
         if (info.kind, info.subject, info.album_id) != (self.info.kind, self.info.subject, self.info.album_id):
             self._declare_dead(
                 "the token file now holds a token of another account or album; unmount and mount again to use it"
             )
             return
+        self.client.credentials.accept(token)
         self.info = info
+        self._confirmed_at = time.time()
         if self._dead is not None:
             self._dead = None
             log.warning("the token is accepted again; the mount works as before")
+
+    def _distrust_what_is_old(self) -> None:
+        """Nobody can be asked; what was said last does not count for ever."""
+        try:
+            demand_trusted(self._confirmed_at)
+        except TokenRefusedError as error:
+            if self._dead is None:
+                self._declare_dead(str(error))
+                self.on_dead()
 
     def _declare_dead(self, reason: str) -> None:
         if self._dead != reason:
@@ -252,3 +282,28 @@ class Gate:
         if self._down is not None:
             log.warning("the server is back")
         self._down = None
+
+
+class OfflineGate(Gate):
+    """The gate of a mount that never contacts its server. What the server last said of the token counts for a week."""
+
+    def __init__(self, client: Client, standing: Standing) -> None:
+        super().__init__(client, standing.info, recheck=math.inf)
+        self._confirmed_at = standing.confirmed_at
+        self._down = "the mount is offline, and this is not in the cache"
+
+    async def watch(self) -> None:
+        """Look at the clock, for ever; not at a timer, which stands still while the machine sleeps."""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._confirmed_at))
+        log.warning(
+            "the mount is offline: the server is never asked, only what is cached can be read; "
+            "it accepted the token last on %s",
+            when,
+        )
+        while True:
+            self._distrust_what_is_old()
+            await trio.sleep(CLOCK_PAUSE)
+
+
+async def _ignore(_token: Token, _info: TokenInfo | None) -> None:
+    pass

@@ -22,7 +22,7 @@ from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
 from kheopsfs.fetch.single import SingleRetrievals
-from kheopsfs.fetch.sizes import bound
+from kheopsfs.fetch.sizes import bound, ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance, InstancesQuery
@@ -153,7 +153,9 @@ class Instances:
         if sum(map(bound, files)) > self._intake.store.size_limit * STREAMED_SHARE:
             return
         stream = access.stream = SeriesStream(
-            self._intake, {file.instance.SOPInstanceUID: self._key(file) for file in files}
+            self._intake,
+            {file.instance.SOPInstanceUID: self._key(file) for file in files},
+            max((ceiling(file, self._intake.store.size_limit) for file in files), default=0),
         )
 
         async def run() -> None:

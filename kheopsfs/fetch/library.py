@@ -21,14 +21,9 @@ from kheopsfs.fetch.recent import RecentBodies
 from kheopsfs.fetch.renditions import Renditions
 from kheopsfs.fetch.sizes import Sizes, bound
 from kheopsfs.fetch.spool import Intake
-from kheopsfs.kheops.client import Client
-from kheopsfs.kheops.contents import Content, InstanceFile
+from kheopsfs.kheops.contents import Content, InstanceFile, StudyZip
 from kheopsfs.kheops.records import InstancesQuery, Query
-from kheopsfs.kheops.tokens import TokenInfo
 from kheopsfs.store import Body, Store
-
-LEAST_RECHECK = 1.0  # seconds between introspections of a token in use, however short the life of listings …
-MOST_RECHECK = 60.0  # … and however long: a revoked token must not read the cache for an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +39,7 @@ class Library:
 
     def __init__(
         self,
-        client: Client,
-        info: TokenInfo,
+        gate: Gate,
         store: Store,
         recent: RecentBodies,
         nursery: trio.Nursery,
@@ -53,12 +47,12 @@ class Library:
         list_ttl: float,
         exact_sizes: bool,
     ) -> None:
-        account = f"{client.address.origin}\0{info.subject}"
+        info = gate.info
+        account = f"{gate.client.address.origin}\0{info.subject}"
         self._namespace = _digest(account)
         self._store = store
         self._exact_sizes = exact_sizes
-        self._client = client
-        self._gate = Gate(client, info, recheck=min(max(list_ttl, LEAST_RECHECK), MOST_RECHECK))
+        self._gate = gate
         # An instance is the same for everyone who may see it, but what may be seen is listed for each token.
         listings = _digest(f"{account}\0{info.kind}\0{info.album_id}")
         self._catalogue = Catalogue(self._gate, store, nursery, namespace=listings, ttl=list_ttl)
@@ -70,14 +64,11 @@ class Library:
 
     @classmethod
     @asynccontextmanager
-    async def opened(
-        cls, client: Client, info: TokenInfo, store: Store, *, list_ttl: float, exact_sizes: bool
-    ) -> AsyncIterator["Library"]:
+    async def opened(cls, gate: Gate, store: Store, *, list_ttl: float, exact_sizes: bool) -> AsyncIterator["Library"]:
         """Run a library for the body of the `async with`.
 
         Args:
-            client: connected to the server; closed by the caller afterwards.
-            info: what introspection said of the token.
+            gate: the way to the server; its client is closed by the caller afterwards.
             store: closed by the caller afterwards.
             list_ttl: seconds for which a listing is fresh.
             exact_sizes: whether asking for a size may fetch bodies to settle it.
@@ -85,7 +76,7 @@ class Library:
         recent = RecentBodies(store.size_limit)
         try:
             async with trio.open_nursery() as nursery:
-                library = cls(client, info, store, recent, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
+                library = cls(gate, store, recent, nursery, list_ttl=list_ttl, exact_sizes=exact_sizes)
                 nursery.start_soon(library._gate.watch)
                 yield library
                 nursery.cancel_scope.cancel()
@@ -157,12 +148,15 @@ class Library:
             KheopsfsError: see `Instances.open` and `Renditions.open`.
         """
         key = self._key(content)
-        body: Body | ArrivingBody | None = self._recent.take(key)
+        # A zip is of its study only while the series list says so, which is not asked here.
+        body: Body | ArrivingBody | None = None if isinstance(content, StudyZip) else self._recent.take(key)
         if body is None:
             body = await self._fetch(content, whole=self._exact_sizes)
-            self._sizes.learn(key, body.size)
             if isinstance(body, Body):
                 self._recent.hold(key, body)
+                await self._note_size(key, body.size)
+            else:
+                self._sizes.learn(key, body.size)  # for the ledger it is no fact before it was proven
         if isinstance(content, InstanceFile):
             self._instances.opened(content.instance, following)
         return body
@@ -192,10 +186,21 @@ class Library:
 
     def url(self, path: str) -> str:
         """The public URL of a DICOMweb path, without any token."""
-        return self._client.url(path)
+        return self._gate.client.url(path)
 
     def _key(self, content: Content) -> str:
         return f"{self._namespace}/{content.key}"
+
+    async def _note_size(self, key: str, size: int) -> None:
+        """Have the ledger know what opening a file has shown, before anybody may rely on it.
+
+        It knows already, unless the process that kept the body was killed just before it noted the size, or the ledger
+        was damaged since.
+        """
+        await self._sizes.load([key])
+        if self._sizes.settled(key) != size:
+            await trio.to_thread.run_sync(self._sizes.record, {key: size})
+            self._sizes.learn(key, size)
 
     async def _fetch(self, content: Content, *, whole: bool) -> Body | ArrivingBody:
         try:

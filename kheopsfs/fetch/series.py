@@ -37,9 +37,10 @@ class _Waiter:
 class SeriesStream:
     """The retrieval of what is missing of one series. Create, then `run` once in a task."""
 
-    def __init__(self, intake: Intake, key_of: dict[str, str]) -> None:
-        """`key_of`: the cache key of every listed instance, by SOPInstanceUID."""
+    def __init__(self, intake: Intake, key_of: dict[str, str], limit: int) -> None:
+        """`key_of`: the cache key of every listed instance, by SOPInstanceUID; `limit`: bytes that one may have."""
         self._intake = intake
+        self._limit = limit
         self._key_of = key_of
         self._uid_of = {key: SOPInstanceUID for SOPInstanceUID, key in key_of.items()}
         self._missing = set(key_of)  # not on the disk yet
@@ -119,6 +120,7 @@ class SeriesStream:
                     case InstanceBegun(SOPInstanceUID=current):
                         wanted = current in self._missing and current not in self._arrived
                         key = self._key_of[current] if wanted else None
+                        spool.begin(self._limit)
                     case InstanceBytes(data=data) if key is not None:
                         await spool.write(data)
                     case InstanceProven() if key is not None:

@@ -15,6 +15,7 @@ from kheopsfs.errors import BadAnswerError
 from kheopsfs.fetch.arriving import Arrival, ArrivingBody
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined, Ticket
+from kheopsfs.fetch.sizes import ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance
@@ -122,6 +123,7 @@ class SingleRetrievals:
             async for event in events:
                 match event:
                     case InstanceBegun(expected_size=stated_size):
+                        spool.begin(ceiling(InstanceFile(instance), self._intake.store.size_limit))
                         arrival.begin(stated_size)
                         if arrival.may_be_read:
                             spool.on_progress = arrival.advance

@@ -9,7 +9,9 @@ Its promises to the rest of the house:
   the connection; never after a 4xx or a stall. A connection that the server closed while it was idle is no failure.
 * **401 is not taken at its word.** Kheops says it for whatever a token may not see, so the token is introspected, once
   for all requests that ask at the same time. Only `active: false` makes it a `TokenRefusedError`.
-* Every wait can be cancelled.
+* **Nothing that a server sends stays**, cookies included: the token is all that makes a request ours.
+* Every wait can be cancelled, and ends by itself: the headers of an answer after ten idle timeouts, however they drip
+  in and however many interim answers (1xx) precede them; the body as `Body` says.
 * `last_heard` tells silence from slowness: when the last byte of any list or body came.
 
 Concurrency is limited by ten connections; requests beyond wait for one without a deadline, because how long that takes
@@ -23,6 +25,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -39,7 +42,7 @@ from kheopsfs.errors import (
     TokenRefusedError,
 )
 from kheopsfs.kheops.address import Address
-from kheopsfs.kheops.answers import Answer, Body, count, is_json, parse_json
+from kheopsfs.kheops.answers import PATIENCE, Answer, Body, count, is_json, parse_json
 from kheopsfs.kheops.auth import auth_for
 from kheopsfs.kheops.credentials import Credentials, Token
 from kheopsfs.kheops.failures import ATTEMPTS, Passing, is_repeatable, refusal, retried, translated, with_status
@@ -82,14 +85,15 @@ class Client:
         silence_http_loggers()
         self.address = address
         self.credentials = credentials
+        self.idle_timeout = idle_timeout
         self._http = httpx.AsyncClient(
             transport=Transport(address),
             timeout=httpx.Timeout(idle_timeout, connect=min(_CONNECT_TIMEOUT, idle_timeout), pool=None),
             headers={"User-Agent": f"kheopsfs/{__version__}"},
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
         self._inquiry = Inquiry(self.introspect)
-        self.idle_timeout = idle_timeout
         self.last_heard = -math.inf
 
     async def __aenter__(self) -> Self:
@@ -176,14 +180,16 @@ class Client:
             await body.aclose()
             logger.debug("%s: %d bytes", request, body.received)
 
-    async def introspect(self) -> TokenInfo:
-        """Ask the server what it knows about the token. Counts as a use of the token.
+    async def introspect(self, token: Token | None = None) -> TokenInfo:
+        """Ask the server what it knows about a token, by default the current one. Counts as a use of the token.
 
         Raises:
             TokenRefusedError: dead, or not of a kind that can be mounted.
             KheopsfsError: any of those that `stream` raises.
         """
-        answer = await self._post("/token/introspect", {"token": self.credentials.token.reveal()}, (200, 401))
+        answer = await self._post(
+            "/token/introspect", {"token": (token or self.credentials.token).reveal()}, (200, 401)
+        )
         if answer.status == HTTPStatus.UNAUTHORIZED:
             raise TokenRefusedError(UNMOUNTABLE)
         return token_info(answer.document)
@@ -267,8 +273,18 @@ class Client:
             auth = auth_for(Credentials(request.token, self.credentials.kind))
         else:
             auth = auth_for(self.credentials)
-        with translated(self.address, url):
+        with translated(self.address, url), trio.CancelScope() as patience:
+
+            async def watch(event: str, _info: object) -> None:
+                # The clock starts with the request, not with the wait for a free connection.
+                if event == "http11.receive_response_headers.started":
+                    patience.deadline = trio.current_time() + PATIENCE * self.idle_timeout
+
+            message.extensions["trace"] = watch
             response = await self._http.send(message, auth=auth, stream=True)
+            patience.deadline = math.inf
+        if patience.cancelled_caught:
+            raise StalledError(f"{url} did not come to the end of its headers.")
         logger.debug("%s → %d", request, response.status_code)
         if request.form is None:
             self._hear()
@@ -288,7 +304,7 @@ class Client:
 
     def _body(self, request: "_Request", response: httpx.Response) -> Body:
         heard = self._hear if request.form is None else lambda: None
-        return Body(self.address, self.url(request.path), response, heard)
+        return Body(self.address, self.url(request.path), response, self.idle_timeout, heard)
 
     def _hear(self) -> None:
         self.last_heard = trio.current_time()

@@ -10,11 +10,14 @@ look complete"): the transport's end says nothing, so the structure must.
   are old or the zip is not of that source. Its DICOMDIR, which the server makes from what it delivers, must name the
   study and none but the source's series.
 
-These checks read memory and local files; they block, and a zip takes as long as reading it.
+These checks read memory and local files; they block, and a zip takes as long as reading it. That holds for a hostile
+one too: Kheops stores without compressing, so what claims to unpack to many times its size is refused before it is
+unpacked, and so is a directory that would fill the memory.
 """
 
 import errno
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -24,6 +27,12 @@ from typing import BinaryIO
 from pydicom import dcmread
 
 from kheopsfs.errors import BadAnswerError
+
+# Bytes of a zip's directory: 600 000 entries. They take ten times as much in memory.
+_DIRECTORY_LIMIT = 64 * 1024 * 1024
+
+# Times its own size to which a zip may unpack.
+_MOST_UNPACKED = 16
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 
@@ -68,9 +77,15 @@ def check_zip(file: Path | BinaryIO, expected_instances: int | None) -> int:
         BadAnswerError: no zip, damaged, without DICOMDIR at its end, or not as many instances as expected.
         OSError: the file itself could not be read.
     """
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return check_zip(opened, expected_instances)
     try:
-        with zipfile.ZipFile(file) as archive:
-            instances = _count_instances(archive.infolist(), expected_instances)
+        with zipfile.ZipFile(_InPieces(file)) as archive:
+            entries = archive.infolist()
+            instances = _count_instances(entries, expected_instances)
+            if sum(entry.file_size for entry in entries) > _MOST_UNPACKED * file.seek(0, os.SEEK_END):
+                raise BadAnswerError("The server's zip would unpack to many times its size.")
             damaged = archive.testzip() is not None
     except _UNREADABLE_ZIP:
         raise BadAnswerError("The server's zip is cut or damaged.") from None
@@ -107,6 +122,27 @@ def check_zip_origin(file: Path | BinaryIO, StudyInstanceUID: str, series: Colle
         raise BadAnswerError("The server's zip has a DICOMDIR that cannot be read.") from error
     if studies != {StudyInstanceUID} or not named <= set(series) or len(set(files)) < len(files):
         raise BadAnswerError("The server's zip holds other instances than those of the study.")
+
+
+class _InPieces(io.BufferedIOBase):
+    """A file that gives no piece which would fill the memory; zipfile reads a directory in one, whatever its size."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size > _DIRECTORY_LIMIT:
+            raise zipfile.BadZipFile("its directory is too large")
+        return self._file.read(size)
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _count_instances(entries: list[zipfile.ZipInfo], expected: int | None) -> int:

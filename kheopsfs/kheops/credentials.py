@@ -6,7 +6,9 @@ JWE of several hundred characters, so anything that fits into a link URL is acce
 "Authentication").
 
 A token file must be private, like an SSH key: whoever reads it is the user. `Credentials` is the one place that knows
-the *current* token. When the token file changes, `reload` takes the new one, and every request from then on uses it.
+the *current* token, which every request uses. When the token file changes, `reload` finds the new one *offered*; it
+becomes the current one by `accept`, after somebody has asked the server whose it is. So no request ever runs with a
+token that might be another account's.
 """
 
 import logging
@@ -73,10 +75,14 @@ class Credentials:
         token: what to start with.
         kind: the way it travels.
         token_file: where it was read from, if it was; this is what `reload` looks at.
+
+    Attributes:
+        token: the current one.
+        offered: what the token file held when it could be read last.
     """
 
     def __init__(self, token: Token, kind: AuthKind = "bearer", token_file: Path | None = None) -> None:
-        self.token = token
+        self.token = self.offered = token
         self.kind = kind
         self.token_file = token_file
         self._seen: _Signature | None = None
@@ -85,11 +91,11 @@ class Credentials:
     def reload(self) -> bool:
         """Read the token file again if it changed. Touches the disk.
 
-        A file that cannot be used leaves the old token in place and is looked at again next time: it may be half
-        written, or its permissions may be put right. The log says so once.
+        A file that cannot be used changes nothing and is looked at again next time: it may be half written, or its
+        permissions may be put right. The log says so once.
 
         Returns:
-            True if the file now holds another token.
+            True if the file now offers another token than before.
         """
         if self.token_file is None:
             return False
@@ -106,9 +112,13 @@ class Credentials:
             return False
         self._seen = seen
         self._complaint = ""
-        changed = token != self.token
-        self.token = token
+        changed = token != self.offered
+        self.offered = token
         return changed
+
+    def accept(self, token: Token) -> None:
+        """Use a token from now on: the server says that it is of the same account."""
+        self.token = token
 
 
 def read_token_file(path: Path) -> Token:

@@ -11,6 +11,7 @@ Exceptions stay httpcore's own; `failures` translates them.
 """
 
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
@@ -32,6 +33,11 @@ _CONNECTIONS = 10
 
 # Seconds. nginx closes idle connections after 65 s, some servers after 1 s; a new connection is cheap beside a query.
 _KEEPALIVE = 15.0
+
+# Milliseconds (tcp(7)) that what was sent may stay unacknowledged before the connection counts as broken. A machine
+# that woke up in another network has connections that nobody will ever answer: each would cost a whole idle timeout.
+_UNACKNOWLEDGED = 5_000
+_SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)]
 
 
 class _WideStream(httpcore.AsyncNetworkStream):
@@ -108,6 +114,7 @@ class Transport(httpx.AsyncBaseTransport):
             "max_connections": _CONNECTIONS,
             "keepalive_expiry": _KEEPALIVE,
             "network_backend": _WideBackend(),
+            "socket_options": _SOCKET_OPTIONS,
         }
         self._pool = _proxied_pool(proxy, common) if proxy else httpcore.AsyncConnectionPool(**common)
 

@@ -5,14 +5,15 @@ files; a reader of kept files waits for each to be verified. Meanwhile the next 
 and their pages in the kernel. What is then left of a file is one `open` and its copy.
 
 The kernel drops all pages of a file when it learns another size, and it believes a bound until it asks again. So a
-file whose size has just been settled is looked at first, by its path in the mount, like any program would: the answer
-to that `stat` is the exact size. Both happen in a worker thread, never in the event loop, which has to answer.
+file whose size has just been settled is looked at first, by its path in the mount, from outside: the answer to that
+`stat` is the exact size. A worker thread waits for both, never the event loop, which has to answer.
 
 Invariants: a file is made ready at most once, and only if it is in the cache; its reader, should it come meanwhile,
 waits for what is under way and takes the rest of the queue's place itself. What cannot be made ready is left alone.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,9 +23,12 @@ import trio
 from kheopsfs.errors import KheopsfsError
 from kheopsfs.fetch import Library
 from kheopsfs.mount.inodes import Inode, Inodes
+from kheopsfs.mount.outside import Outside
 from kheopsfs.mount.pages import LARGEST_BODY, store_pages
 from kheopsfs.store import Body
 from kheopsfs.tree.nodes import File
+
+log = logging.getLogger(__name__)
 
 MOST_WAITING = 2000  # files in the queue; what is beyond waits for its reader
 
@@ -36,6 +40,7 @@ class Ahead:
         self._library = library
         self._inodes = inodes
         self._mountpoint = mountpoint
+        self._outside = Outside()
         self._queue: dict[int, Inode] = {}
         self._under_way: dict[int, trio.Event] = {}
         self._news = trio.Event()
@@ -67,9 +72,15 @@ class Ahead:
                 ready = self._under_way[ino] = trio.Event()
                 try:
                     await self._make_ready(inode)
+                except Exception:  # a file that is not ready costs its reader a moment; the mount must not end for it
+                    log.exception("a bug in kheopsfs; please report it")
                 finally:
                     del self._under_way[ino]
                     ready.set()
+
+    def close(self) -> None:
+        """After the end of the mount."""
+        self._outside.close()
 
     def _arrived(self, SOPInstanceUID: str, size: int) -> None:
         files = self._inodes.of_instance(SOPInstanceUID)
@@ -94,6 +105,6 @@ class Ahead:
         inode.checksum = body.checksum
         with contextlib.suppress(OSError, ValueError):  # unmounted, forgotten, closed
             if inode.told_size != body.size:
-                (self._mountpoint / path).stat()
+                self._outside.stat(self._mountpoint / path)
             if inode.told_size == body.size:
                 store_pages(pyfuse3.InodeT(inode.node.ino), body.content())

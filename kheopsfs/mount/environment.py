@@ -54,8 +54,7 @@ class MountEntry:
 
 def mount_table() -> list[MountEntry]:
     """What is mounted, in the order of mounting."""
-    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    return [_entry(line) for line in text.splitlines()]
+    return parse_mount_table(Path("/proc/self/mountinfo").read_bytes())
 
 
 def read_ahead_setting(entry: MountEntry) -> Path:
@@ -63,11 +62,19 @@ def read_ahead_setting(entry: MountEntry) -> Path:
     return Path("/sys/class/bdi", entry.device, "read_ahead_kb")
 
 
-def _entry(line: str) -> MountEntry:
+def parse_mount_table(content: bytes) -> list[MountEntry]:
+    """The entries of a mount table. Other users choose names in it: a line that cannot be read is none of ours."""
+    # Only "\n" ends a line here. The kernel does not escape the other characters that `splitlines` takes for ends.
+    lines = content.decode("utf-8", "surrogateescape").split("\n")
+    return [entry for line in lines if (entry := _entry(line)) is not None]
+
+
+def _entry(line: str) -> MountEntry | None:
     before, _, after = line.partition(" - ")
-    _, _, device, _, mountpoint, *_ = before.split(" ")
-    file_system, source, *_ = after.split(" ")
-    return MountEntry(Path(_unescape(mountpoint)), _unescape(file_system), _unescape(source), device)
+    fields, more = before.split(" "), after.split(" ")
+    if len(fields) < 6 or len(more) < 2:
+        return None
+    return MountEntry(Path(_unescape(fields[4])), _unescape(more[0]), _unescape(more[1]), fields[2])
 
 
 def _unescape(field: str) -> str:
@@ -158,13 +165,8 @@ def check_mountpoint(path: Path) -> Path:
     Raises:
         MountpointError: it is missing, no directory, not empty, not writable by us, or something is mounted there.
     """
-    entry = mounted(path)
-    if entry is not None and entry.is_ours and is_dead(entry.mountpoint):
-        unmount(entry.mountpoint)
-        entry = mounted(path)
-    if entry is not None:
-        advice = f"kheopsfs umount {path}" if entry.is_ours else f"umount {path}"
-        raise MountpointError(f"{path} is a mountpoint already ({entry.type}). Unmount it first: {advice}")
+    clear_dead(path)
+    refuse_mounted(path)
     try:
         resolved = path.resolve(strict=True)
         children = os.listdir(resolved)  # noqa: PTH208 - one call that fails at once, not an iterator
@@ -181,6 +183,26 @@ def check_mountpoint(path: Path) -> Path:
     if not os.access(resolved, os.W_OK | os.X_OK):
         raise MountpointError(f"{path} is not yours to mount on: you need write permission for it.")
     return resolved
+
+
+def refuse_mounted(path: Path) -> None:
+    """Raises MountpointError when something is mounted on exactly this path."""
+    if (entry := mounted(path)) is not None:
+        advice = f"kheopsfs umount {path}" if entry.is_ours else f"umount {path}"
+        raise MountpointError(f"{path} is a mountpoint already ({entry.type}). Unmount it first: {advice}")
+
+
+def clear_dead(path: Path, *, lazy: bool = False) -> None:
+    """Unmount what kheopsfs mounted on a path, if nobody serves it any more.
+
+    Raises:
+        MountpointError: another command is mounting there; the dead mount is its business.
+    """
+    if (entry := mounted(path)) is None or not entry.is_ours or not is_dead(entry.mountpoint):
+        return
+    with registry.reserved(entry.mountpoint):
+        if is_dead(entry.mountpoint):  # still, now that nobody can mount there
+            unmount(entry.mountpoint, lazy=lazy)
 
 
 def is_dead(mountpoint: Path) -> bool:

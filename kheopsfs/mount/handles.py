@@ -2,12 +2,13 @@
 
 A read is answered in full or not at all: a short answer in the middle of a file is taken for its end, and `cp` then
 writes a truncated copy and succeeds. A directory handle holds the listing it was opened with, so that a refresh in
-between neither skips nor repeats a name.
+between neither skips nor repeats a name; who goes back to its start (rewinddir) gets the folder as it is then.
 """
 
 import errno
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import pyfuse3
@@ -15,6 +16,8 @@ import trio
 
 from kheopsfs.fetch import ArrivingBody
 from kheopsfs.store import Body
+from kheopsfs.tree.directory import Directory
+from kheopsfs.tree.nodes import Folder
 
 T = TypeVar("T")
 
@@ -53,6 +56,15 @@ class Handles(Generic[T]):
         """After the end of the mount: the kernel does not release what is still open then."""
         while self._open:
             close(self._open.popitem()[1])
+
+
+@dataclass(slots=True)
+class OpenFolder:
+    """A directory being listed. `was_read`: entries were given out, so that offset 0 means going back."""
+
+    folder: Folder
+    directory: Directory
+    was_read: bool = False
 
 
 async def read_body(body: Body | ArrivingBody, offset: int, length: int) -> bytes:

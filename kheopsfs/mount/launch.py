@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Self
 from kheopsfs.config import Settings
 from kheopsfs.errors import KheopsfsError, MountpointError
 from kheopsfs.kheops.credentials import Token
-from kheopsfs.mount.environment import is_dead, mounted, unmount
+from kheopsfs.mount.environment import clear_dead, mounted
 
 TOKEN_VARIABLE = "KHEOPS_TOKEN"  # noqa: S105 - the name of an environment variable
 
@@ -163,5 +163,5 @@ def _stop(process: subprocess.Popen[bytes], mountpoint: Path) -> None:
         process.kill()
         process.wait()
     # Only what nobody serves: another mount may have been quicker, and is none of ours to end.
-    if (entry := mounted(mountpoint)) is not None and entry.is_ours and is_dead(entry.mountpoint):
-        unmount(entry.mountpoint, lazy=True)
+    with contextlib.suppress(MountpointError):
+        clear_dead(mountpoint, lazy=True)

@@ -3,6 +3,9 @@
 The token is taken out of the finished line, where message, arguments and traceback have become one text: whatever a
 library puts into any of them, it passes here last. The token in use can change while the mount lives (its file is read
 again), so each line is searched for every token that has been in use.
+
+A message is one line of printable text whatever a server put into it: nothing in a log moves a terminal's cursor or
+looks like a line that we wrote.
 """
 
 import logging
@@ -15,6 +18,7 @@ from pathlib import Path
 import platformdirs
 
 from kheopsfs.config import LogLevel
+from kheopsfs.errors import printable
 from kheopsfs.kheops.credentials import Credentials
 from kheopsfs.mount.registry import private_directory, slug
 
@@ -32,7 +36,7 @@ class RedactingFormatter(logging.Formatter):
     """Finished lines without any token that was ever current.
 
     Args:
-        credentials: hold the token that is in use now.
+        credentials: hold the token that is in use now, and the one that is about to be.
     """
 
     def __init__(self, credentials: Credentials) -> None:
@@ -42,14 +46,18 @@ class RedactingFormatter(logging.Formatter):
 
     def redact(self, text: str) -> str:
         """The text with each token replaced."""
-        self._tokens.add(self._credentials.token.reveal())
+        self._tokens |= {self._credentials.token.reveal(), self._credentials.offered.reveal()}
         for token in filter(None, self._tokens):
             text = text.replace(token, REDACTED)
         return text
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without a traceback."""
+        return printable(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
         """The line for a record."""
-        return self.redact(super().format(record))
+        return printable(self.redact(super().format(record)), keep="\n")
 
 
 class PrivateFileHandler(RotatingFileHandler):
@@ -65,10 +73,14 @@ def _open_private(path: str, flags: int) -> int:
     return descriptor
 
 
+def log_directory() -> Path:
+    """Where mounts in the background log to."""
+    return platformdirs.user_state_path("kheopsfs") / "log"
+
+
 def log_file(mountpoint: Path) -> Path:
-    """Where a mount in the background logs to."""
-    directory = platformdirs.user_state_path("kheopsfs") / "log"
-    return private_directory(directory) / f"{slug(mountpoint)}.log"
+    """The log of the mount in the background on a mountpoint; its folder is made."""
+    return private_directory(log_directory()) / f"{slug(mountpoint)}.log"
 
 
 def set_up(level: LogLevel, file: Path | None, formatter: RedactingFormatter) -> None:

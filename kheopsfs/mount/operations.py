@@ -25,7 +25,7 @@ from kheopsfs.mount import xattrs
 from kheopsfs.mount.ahead import Ahead
 from kheopsfs.mount.attributes import SETTLED_TIMEOUT, Attributes
 from kheopsfs.mount.directories import Directories
-from kheopsfs.mount.handles import Handles, read_body
+from kheopsfs.mount.handles import Handles, OpenFolder, read_body
 from kheopsfs.mount.inodes import Inode, Inodes
 from kheopsfs.mount.pages import Pages
 from kheopsfs.mount.requests import Requests, closing_handler, handler
@@ -36,7 +36,7 @@ from kheopsfs.tree.nodes import File, Folder, Link
 
 ABSENT_TIMEOUT = 1.0  # seconds the kernel believes that a name is not there; it may arrive with the next listing
 LISTING_DEADLINE = 600.0  # seconds, all pages of the longest list together; each single wait ends long before
-NAME_BYTES = 255  # what statfs says of names; ours are shorter
+NAME_BYTES = 255  # NAME_MAX as statfs says it; ours are shorter
 
 Opened = Body | ArrivingBody | bytes
 UNPROVEN = "unproven"  # in place of a checksum: pages that must not outlive the handle that read them
@@ -50,6 +50,7 @@ class KheopsOperations(pyfuse3.Operations):
     def __init__(self, library: Library, root: Folder, attributes: Attributes, mountpoint: Path) -> None:
         super().__init__()
         self.requests = Requests()
+        self.answering = trio.Event()
         self.inodes = Inodes(root)
         self.directories = Directories(library, self.inodes)
         self.ahead = Ahead(library, self.inodes, mountpoint)
@@ -57,14 +58,19 @@ class KheopsOperations(pyfuse3.Operations):
         self._attributes = attributes
         self._pages = Pages()
         self._files: Handles[Opened] = Handles()
-        self._listings: Handles[Directory] = Handles()
+        self._listings: Handles[OpenFolder] = Handles()
 
     def admit(self) -> None:
         """Refuse everything while the token is dead."""
         self._library.admit()
 
+    def init(self) -> None:
+        """The kernel's first request is being answered."""
+        self.answering.set()
+
     def close(self) -> None:
         """After the end of the mount: let go of what is still open."""
+        self.ahead.close()
         self._files.close_all(_close)
 
     # -- names -------------------------------------------------------------------------------------------------------
@@ -74,7 +80,9 @@ class KheopsOperations(pyfuse3.Operations):
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """One name in a folder, answered from the folder's listing."""
-        if is_junk_name(name):
+        if len(name) > NAME_BYTES:  # the kernel lets FUSE have names as long as paths
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        if parent_inode != pyfuse3.ROOT_INODE and is_junk_name(name):
             return self._attributes.absent(seconds=SETTLED_TIMEOUT)
         directory = await self._directory(self.inodes.folder(parent_inode))
         node = directory.find(name)
@@ -107,12 +115,17 @@ class KheopsOperations(pyfuse3.Operations):
     @handler
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         """Fix the listing that this handle will show."""
-        return self._listings.add(await self._directory(self.inodes.folder(inode)))
+        folder = self.inodes.folder(inode)
+        return self._listings.add(OpenFolder(folder, await self._directory(folder)))
 
     @handler
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """Entries from `start_id` on, with their attributes, as many as the kernel takes."""
-        entries = self._listings[fh].entries
+        opened = self._listings[fh]
+        if start_id == 0 and opened.was_read:
+            opened.directory = await self._directory(opened.folder)
+        opened.was_read = True
+        entries = opened.directory.entries
         for position in range(start_id, len(entries)):
             inode = self.inodes.looked_up(entries[position])
             if not pyfuse3.readdir_reply(token, entries[position].name.encode(), self._tell(inode), position + 1):

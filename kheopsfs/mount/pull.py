@@ -3,7 +3,7 @@
 The mount knows how to fetch well (whole series in one request, nothing twice), so all that is needed here is to walk
 and to open. A file that is in the cache already is not opened, so a pull that was interrupted goes on where it was.
 
-Invariant: every regular file below the paths is reported exactly once.
+Invariant: every regular file below the paths is reported exactly once, and so is every folder that cannot be listed.
 """
 
 import os
@@ -29,22 +29,22 @@ class Pulled:
     error: OSError | None = None
 
 
-def files_below(paths: Iterable[Path]) -> list[Path]:
-    """Every regular file at or below the paths, in order. Asks the mount for listings only.
+def files_below(paths: Iterable[Path]) -> tuple[list[Path], dict[Path, OSError]]:
+    """Every regular file at or below the paths, in order, and each folder that cannot be listed, with the reason.
+
+    Asks the mount for listings only.
 
     Raises:
-        MountpointError: a path is not in a mount of ours, or cannot be listed.
+        MountpointError: a path is not in a mount of ours.
     """
     files: list[Path] = []
+    unlisted: dict[Path, OSError] = {}
     for path in paths:
         absolute = Path(os.path.realpath(path))
         if not any(entry.is_ours and absolute.is_relative_to(entry.mountpoint) for entry in mount_table()):
             raise MountpointError(f"{path} is not in a mount of kheopsfs; name a file or folder of one")
-        try:
-            files.extend(_walk(absolute))
-        except OSError as error:
-            raise MountpointError(f"{error.filename}: {error.strerror}") from error
-    return files
+        files.extend(_walk(absolute, unlisted))
+    return files, unlisted
 
 
 def pull(files: Iterable[Path]) -> Iterator[Pulled]:
@@ -65,15 +65,19 @@ def pull(files: Iterable[Path]) -> Iterator[Pulled]:
             readers.shutdown(wait=False, cancel_futures=True)
 
 
-def _walk(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
+def _walk(path: Path, unlisted: dict[Path, OSError]) -> Iterator[Path]:
+    try:
+        with os.scandir(path) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except NotADirectoryError:
         yield path
         return
-    with os.scandir(path) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        unlisted[path] = error
+        return
     for entry in listed:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
+            yield from _walk(Path(entry.path), unlisted)
         elif entry.is_file(follow_symlinks=False):
             yield Path(entry.path)
 

@@ -1,10 +1,14 @@
 """Which process serves which mountpoint: one small file per mount, written by the process that serves it.
 
+Before that it reserves the mountpoint, so that of two commands that start at the same moment only one mounts: the
+kernel would stack the mounts, and ending the upper one would bring the lower one to light.
+
 A process id alone proves nothing, because the kernel gives it away again. A daemon is therefore a process id *and* the
 moment that process started *and* the boot it started in; a file whose three do not describe a living process of ours is
 left over and means nothing. The files are private to the user (0600 in 0700) and never hold a token.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +16,8 @@ import re
 import select
 import signal
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +102,31 @@ def slug(mountpoint: Path) -> str:
     return f"{digest}-{re.sub(r'[^A-Za-z0-9]+', '-', text).strip('-')[-SLUG_LENGTH:]}"
 
 
+@contextmanager
+def reserved(mountpoint: Path) -> Iterator[None]:
+    """Keep every other command of this user from changing what is mounted there, for the body of the `with`.
+
+    Nobody waits: a mountpoint that is reserved is about to be mounted on. The lock goes with the process.
+
+    Raises:
+        MountpointError: another process has reserved it.
+    """
+    file = _file(mountpoint).with_suffix(".lock")
+    private_directory(file.parent)
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = file.stat().st_ino == os.fstat(lock.fileno()).st_ino
+        except (BlockingIOError, FileNotFoundError):
+            current = False
+        if not current:  # held by another process, or removed by the one that held it until this very moment
+            raise MountpointError(f"Another command is mounting on {mountpoint} at this moment.")
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
 def register(mountpoint: Path, url: str, log: Path | None) -> None:
     """Say that this process serves a mountpoint. Replaces what was said about it before."""
     pid = os.getpid()
@@ -129,6 +160,12 @@ def find(mountpoint: Path) -> Daemon | None:
     return daemon
 
 
+def living() -> list[Daemon]:
+    """Every daemon of this user's that lives and is known here."""
+    found = [_read(file) for file in _directory().glob("*.json")]
+    return [daemon for daemon in found if daemon is not None and daemon.is_alive]
+
+
 def private_directory(path: Path) -> Path:
     """Make a directory that only we can look into.
 
@@ -136,7 +173,10 @@ def private_directory(path: Path) -> Path:
         MountpointError: it cannot be made, or it exists and is somebody else's.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: `parents=True` would leave the ones above to the umask, and with 0 to everybody.
+        for missing in [*reversed(path.parents), path]:
+            if not missing.exists():
+                missing.mkdir(mode=0o700, exist_ok=True)
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise MountpointError(f"{path} is not a directory of yours; kheopsfs keeps notes on running mounts there.")
@@ -174,7 +214,7 @@ def _read(file: Path) -> Daemon | None:
             url=str(values["url"]),
             log=log,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -22,14 +22,12 @@ from kheopsfs.config import Settings
 from kheopsfs.errors import FUSEUnavailableError, KheopsfsError, MountpointError
 from kheopsfs.fetch import Library
 from kheopsfs.kheops.address import Address
-from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.credentials import Credentials
-from kheopsfs.kheops.tokens import TokenInfo
-from kheopsfs.mount import helper
+from kheopsfs.mount import helper, registry
 from kheopsfs.mount.attributes import Attributes
-from kheopsfs.mount.environment import MountEntry, fuse_problem, mount_table, mounted
+from kheopsfs.mount.connection import connected
+from kheopsfs.mount.environment import MountEntry, fuse_problem, mount_table, mounted, refuse_mounted
 from kheopsfs.mount.operations import KheopsOperations
-from kheopsfs.store import Store
 from kheopsfs.tree.names import NameStyle
 from kheopsfs.tree.views import root
 
@@ -60,27 +58,15 @@ def run(settings: Settings, credentials: Credentials, address: Address, *, ready
 
 
 async def _serve(settings: Settings, credentials: Credentials, address: Address, ready: Callable[[], None]) -> None:
-    async with Client(address, credentials, idle_timeout=settings.idle_timeout) as client:
-        info = await client.introspect()
-        store = await trio.to_thread.run_sync(Store, settings.cache_dir, settings.cache_size)
-        try:
-            await _serve_library(settings, client, info, store, ready)
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(store.close)
-
-
-async def _serve_library(
-    settings: Settings, client: Client, info: TokenInfo, store: Store, ready: Callable[[], None]
-) -> None:
-    async with Library.opened(
-        client, info, store, list_ttl=settings.list_ttl, exact_sizes=settings.sizes == "exact"
-    ) as library:
+    async with (
+        connected(settings, credentials, address) as (gate, store),
+        Library.opened(gate, store, list_ttl=settings.list_ttl, exact_sizes=settings.sizes == "exact") as library,
+    ):
         attributes = Attributes(os.geteuid(), os.getegid(), settings.list_ttl)
         operations = KheopsOperations(
-            library, root(info.kind, NameStyle(settings.names)), attributes, settings.mountpoint
+            library, root(gate.info.kind, NameStyle(settings.names)), attributes, settings.mountpoint
         )
-        _mount(operations, settings, client.address)
+        _mount(operations, settings, address)
         entry = mounted(settings.mountpoint)
         try:
             async with trio.open_nursery() as nursery:
@@ -88,7 +74,7 @@ async def _serve_library(
                 nursery.start_soon(_end_when_unmounted, operations, entry)
                 nursery.start_soon(operations.directories.follow_changes)
                 nursery.start_soon(operations.ahead.work)
-                nursery.start_soon(_say_when_ready, settings, ready)
+                nursery.start_soon(_say_when_ready, operations, ready)
                 await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
                 nursery.cancel_scope.cancel()
         finally:
@@ -112,7 +98,8 @@ def _mount(operations: KheopsOperations, settings: Settings, address: Address) -
         "fsname": address.origin,
     } | settings.fuse_options
     try:
-        with helper.woken_last():
+        with registry.reserved(settings.mountpoint), helper.woken_last():
+            refuse_mounted(settings.mountpoint)  # the command looked before it asked the server, which took a while
             pyfuse3.init(
                 operations,
                 str(settings.mountpoint),
@@ -129,9 +116,9 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
-async def _say_when_ready(settings: Settings, ready: Callable[[], None]) -> None:
+async def _say_when_ready(operations: KheopsOperations, ready: Callable[[], None]) -> None:
     """The mount is ready when it answers, not when mount(2) returned."""
-    await trio.to_thread.run_sync(os.statvfs, settings.mountpoint, abandon_on_cancel=True)
+    await operations.answering.wait()
     ready()
 
 

@@ -9,6 +9,18 @@ from kheopsfs.store.bodies import Bodies
 from kheopsfs.store.body import Body, Incoming
 from kheopsfs.store.ledger import Ledger
 from kheopsfs.store.listings import Listings, StoredListing
-from kheopsfs.store.store import Store, purge
+from kheopsfs.store.store import CacheInUseError, Contents, Store, contents, purge
 
-__all__ = ["Bodies", "Body", "Incoming", "Ledger", "Listings", "Store", "StoredListing", "purge"]
+__all__ = [
+    "Bodies",
+    "Body",
+    "CacheInUseError",
+    "Contents",
+    "Incoming",
+    "Ledger",
+    "Listings",
+    "Store",
+    "StoredListing",
+    "contents",
+    "purge",
+]

@@ -7,7 +7,9 @@ What the databases of the store hold can be asked for again, so no fault of thei
 * *Replaced or gone* (another process moved a damaged one aside, somebody emptied the cache folder): noticed by the
   inode before each operation, and the file that is there now is opened, or made.
 * *In the way of itself* (full disk, read-only, locked for too long): the operation is given up and its caller gets the
-  answer that means "not there" or "not kept". Nothing is replaced.
+  answer that means "not there" or "not kept". Nothing is replaced. After a writer that was waited for in vain (a
+  process that was stopped in the middle of a transaction) nobody waits again for a while: a series would else wait for
+  each of its bodies.
 
 Opening and replacing happen under the lock of the folder, so that two processes which see the same damage do not move
 each other's new database aside. The write-ahead log and its index go before a new database is used: a process
@@ -34,9 +36,12 @@ from kheopsfs.store.folders import FILE_MODE, NOT_OURS_ALONE, failure, is_own_fi
 
 log = logging.getLogger(__name__)
 
-BUSY_TIMEOUT = 10.0
+BUSY_TIMEOUT = 5.0
 """Seconds to wait for another writer. A checkpoint of the write-ahead log stalls up to 1 s on a slow disk; a writer
 that takes longer is stopped or stuck, and a reader of the mount should not hang with it."""
+
+HELD_INTERVAL = 60.0
+"""Seconds in which nothing is written after BUSY_TIMEOUT passed in vain."""
 
 COMPLAINT_INTERVAL = 60.0
 """Seconds before the log repeats itself about one database."""
@@ -90,6 +95,7 @@ class Database(Generic[T]):
         self._replacing = threading.Lock()
         self._complaint = ""
         self._complained = 0.0
+        self._held_until = 0.0
         try:
             self._tables, self._identity = self._open(None)
         except OSError as error:
@@ -114,6 +120,8 @@ class Database(Generic[T]):
                 with suppress(sqlite3.Error):
                     tables.recover()
                 if not _is_damage(cause):
+                    if _is_held(cause):
+                        self._held_until = time.monotonic() + HELD_INTERVAL
                     self._complain(cause)
                     return otherwise
                 damage = cause
@@ -121,6 +129,12 @@ class Database(Generic[T]):
                 return result
         self._complain(damage)
         return otherwise
+
+    def write(self, operation: Callable[[T], R], otherwise: R) -> R:
+        """Like `run`, for what may have to wait for another writer."""
+        if time.monotonic() < self._held_until:
+            return otherwise
+        return self.run(operation, otherwise)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -220,3 +234,7 @@ def _is_damage(cause: Exception) -> bool:
         return False
     code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code in _DAMAGE or code & _PRIMARY_CODE in _DAMAGE or str(cause).startswith(_SCHEMA_DAMAGE)
+
+
+def _is_held(cause: Exception) -> bool:
+    return getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_BUSY

@@ -101,11 +101,13 @@ class Ledger:
     def record_many(self, group: str, sizes: Mapping[str, int]) -> None:
         """Note several sizes of `group`, in bytes by name, in one transaction."""
         rows = [(group, name, size, _checksum(group, name, size)) for name, size in sizes.items()]
-        self._database.run(lambda ledger: ledger.write("INSERT OR REPLACE INTO Sizes VALUES (?, ?, ?, ?)", rows), None)
+        self._database.write(
+            lambda ledger: ledger.write("INSERT OR REPLACE INTO Sizes VALUES (?, ?, ?, ?)", rows), None
+        )
 
     def forget(self, group: str, name: str) -> None:
         """Note that the size of `name` is not known after all."""
-        self._database.run(
+        self._database.write(
             lambda ledger: ledger.write("DELETE FROM Sizes WHERE collection = ? AND name = ?", [(group, name)]), None
         )
 

@@ -195,12 +195,12 @@ class Rows:
 
     def put_all(self, values: Sequence[tuple[str, Value]]) -> bool:
         """Like `put`, for several in one transaction: all are kept or none."""
-        return self._database.run(lambda table: table.keep(values), False)
+        return self._database.write(lambda table: table.keep(values), False)
 
     def drop(self, key: str, only: Value | None = None) -> None:
         """Forget `key`, and delete its file. With `only`: unless another value took its place meanwhile."""
         with suppress(DamagedRowError):  # found while looking for `only`: the next get drops it
-            self._database.run(lambda table: table.drop(key, only), None)
+            self._database.write(lambda table: table.drop(key, only), None)
 
     def opened(self, key: str) -> None:
         """Remember that `key` was used just now."""
@@ -216,7 +216,7 @@ class Rows:
         if self._database.run(_Table.total, 0) <= self.size_limit:
             return 0
         self._write_recency()
-        return self._database.run(lambda table: table.evict(self.size_limit), 0)
+        return self._database.write(lambda table: table.evict(self.size_limit), 0)
 
     def exclusively(self, work: Callable[[set[str]], R]) -> R | None:
         """What `work` makes of the file names in all rows, while nobody can add one. None when the database cannot."""
@@ -225,7 +225,7 @@ class Rows:
             with table.transact():
                 return work(table.file_names())
 
-        return self._database.run(hold, None)
+        return self._database.write(hold, None)
 
     def close(self) -> None:
         """Write what was opened and let go of the database, as far as this thread is concerned."""
@@ -243,7 +243,7 @@ class Rows:
             opened, self._opened = self._opened, {}
             self._recency_written = time.monotonic()
         if opened:
-            self._database.run(lambda table: table.mark_opened(opened), None)
+            self._database.write(lambda table: table.mark_opened(opened), None)
 
 
 def _holds_rows(path: Path) -> bool:

@@ -17,14 +17,16 @@ A `Store` is made after a process has forked, not before: SQLite's connections d
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from kheopsfs.errors import CacheUnusableError, DiskFullError
 from kheopsfs.store.bodies import Bodies
+from kheopsfs.store.disk import FILE_NAME
 from kheopsfs.store.folders import FILE_MODE, failure, is_own_file, lock_if_free, locked, private_folder
 from kheopsfs.store.ledger import Ledger
 from kheopsfs.store.listings import Listings
@@ -36,7 +38,7 @@ _TAG_TEXT = (
 )
 
 _FOLDERS = ("bodies", "tmp", "listings", "ledger")
-_OWN_FILE = re.compile(r"[0-9a-f]{32}|(cache|ledger)\.db(-wal|-shm|\.damaged)?|orphans-possible")
+_OWN_FILE = re.compile(rf"{FILE_NAME.pattern}|(cache|ledger)\.db(-wal|-shm|\.damaged)?|orphans-possible")
 
 
 class Store:
@@ -87,29 +89,60 @@ class Store:
         self.close()
 
 
-def purge(directory: Path) -> None:
-    """Remove from disk what a store put into `directory`, and the folder itself if nothing else is in it.
+@dataclass(frozen=True)
+class Contents:
+    """What of a store's is in a folder: how many bodies (arriving ones too), their bytes, and the bytes of all else."""
 
-    Files that no store made are left alone. A folder that does not exist is purged already.
+    bodies: int = 0
+    bytes_of_bodies: int = 0
+    other_bytes: int = 0
+
+
+class CacheInUseError(CacheUnusableError):
+    """Somebody has a store open in the folder."""
+
+
+def contents(directory: Path) -> Contents:
+    """What `purge` would remove, as far as can be told without a lock; nothing where there is no folder.
 
     Raises:
-        CacheUnusableError: the folder is not a cache of kheopsfs, is in use, or cannot be emptied; in the first two
-            cases nothing was removed.
+        CacheUnusableError: the folder is not a cache of kheopsfs.
     """
     folder = Path(os.path.realpath(directory))
     if not folder.exists():
-        return
+        return Contents()
+    with _understood(folder):
+        _demand_cache(folder)
+        return _count(_own_files(folder))
+
+
+def purge(directory: Path) -> Contents:
+    """Remove from disk what a store put into `directory`, and the folder itself if nothing else is in it.
+
+    Files that no store made are left alone. A folder that does not exist is purged already. Returns what was removed.
+
+    Raises:
+        CacheInUseError: the folder is in use; nothing was removed.
+        CacheUnusableError: the folder is not a cache of kheopsfs, and nothing was removed; or it cannot be emptied.
+    """
+    folder = Path(os.path.realpath(directory))
+    if not folder.exists():
+        return Contents()
     with _understood(folder):
         private_folder(folder)
         with locked(folder):
-            if _tag(folder) != _TAG_TEXT:
-                raise CacheUnusableError(f"{folder} is not a cache of kheopsfs: nothing was removed")
+            _demand_cache(folder)
             _refuse_in_use(folder / "tmp")
+            files = list(_own_files(folder))
+            removed = _count(files)
+            for file in files:
+                file.unlink(missing_ok=True)
             for name in _FOLDERS:
-                _empty(folder / name)
+                _remove_empty(folder / name)
             if [entry.name for entry in folder.iterdir()] == [TAG]:
                 (folder / TAG).unlink()
                 folder.rmdir()
+    return removed
 
 
 @contextmanager
@@ -131,8 +164,9 @@ def _claim(folder: Path) -> None:
     tag = _tag(folder)
     if tag == _TAG_TEXT:
         return
-    # A process that was killed while it wrote the tag has left the beginning of it, and nothing else.
-    if not _TAG_TEXT.startswith(tag) or any(entry.name != TAG for entry in folder.iterdir()):
+    # A process that was killed while it wrote the tag has left the beginning of it; one that went on while somebody
+    # emptied the folder has made anew what it needed, which is all but the tag.
+    if not _TAG_TEXT.startswith(tag) or not _is_of_a_store(folder):
         raise CacheUnusableError(
             f"{folder} is not empty and not a cache of kheopsfs: choose another folder for the cache, or empty it"
         )
@@ -140,6 +174,14 @@ def _claim(folder: Path) -> None:
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, FILE_MODE)  # open is subject to the umask
         file.write(_TAG_TEXT)
+
+
+def _is_of_a_store(folder: Path) -> bool:
+    """Whether there is nothing in `folder` that a store would not have made."""
+    names = {entry.name for entry in folder.iterdir()} - {TAG}
+    return names <= set(_FOLDERS) and all(
+        _OWN_FILE.fullmatch(name) for made in names for _, _, files in os.walk(folder / made) for name in files
+    )
 
 
 def _tag(folder: Path) -> bytes:
@@ -157,17 +199,43 @@ def _refuse_in_use(tmp: Path) -> None:
         with suppress(NotADirectoryError):  # not a session
             lock = lock_if_free(session)
             if lock is None:
-                raise CacheUnusableError(f"the cache {tmp.parent} is in use: unmount what uses it first")
+                raise CacheInUseError(f"the cache {tmp.parent} is in use: unmount what uses it first")
             os.close(lock)
 
 
-def _empty(folder: Path) -> None:
-    """Remove the files of a store in and below `folder`, following no link, then the folders that are empty."""
+def _demand_cache(folder: Path) -> None:
+    if _tag(folder) != _TAG_TEXT:
+        raise CacheUnusableError(f"{folder} is not a cache of kheopsfs: nothing was removed")
+
+
+def _own_files(folder: Path) -> Iterator[Path]:
+    """The files of a store in `folder`, following no link."""
+    for name in _FOLDERS:
+        if (folder / name).is_symlink():
+            continue
+        for parent, _folders, files in os.walk(folder / name):
+            yield from (Path(parent, file) for file in files if _OWN_FILE.fullmatch(file))
+
+
+def _count(files: Iterable[Path]) -> Contents:
+    bodies = bytes_of_bodies = other_bytes = 0
+    for file in files:
+        try:
+            size = file.lstat().st_size
+        except FileNotFoundError:  # evicted meanwhile
+            continue
+        if FILE_NAME.fullmatch(file.name):
+            bodies += 1
+            bytes_of_bodies += size
+        else:
+            other_bytes += size
+    return Contents(bodies, bytes_of_bodies, other_bytes)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folders in and below `folder` that are empty."""
     if folder.is_symlink():
         return
-    for parent, _folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            if _OWN_FILE.fullmatch(name):
-                Path(parent, name).unlink(missing_ok=True)
+    for parent, _folders, _files in os.walk(folder, topdown=False):
         with suppress(OSError):  # something else is in it
             Path(parent).rmdir()

@@ -1,4 +1,4 @@
-"""Names that programs try in every folder they enter, and that no node of the tree can have.
+"""Names that programs try in every folder they enter, and that no node below the root can have.
 
 File managers, indexers and version control ask each folder for ``.Trash-1000``, ``desktop.ini`` and their like. Such a
 look-up needs no list from the server: the answer is no. The rule rests on how names are made (`kheopsfs.tree.text`):
@@ -23,6 +23,6 @@ _PROBED = frozenset(
 
 
 def is_junk_name(name: str | bytes) -> bool:
-    """Whether no node can have the name, so that a look-up may be answered without a list."""
+    """Whether no node below the root can have the name, so that a look-up may be answered without a list."""
     text = name.decode(errors="replace") if isinstance(name, bytes) else name
     return text.startswith(_NEVER_FIRST) or text.lower() in _PROBED

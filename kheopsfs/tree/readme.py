@@ -1,4 +1,7 @@
-"""The README.txt at the root of every mount. The same for everyone: it names no server, no user and no patient."""
+"""What is written at the root of every mount, for people and for programs that walk through everything.
+
+The same for everyone: it names no server, no user and no patient.
+"""
 
 README = b"""\
 This folder shows a Kheops server. It is read-only: nothing can be written,
@@ -32,3 +35,11 @@ or an instance.
 
 Help: kheopsfs --help
 """
+
+NOMEDIA = b"""\
+This file asks programs that index media to leave this folder alone: it shows a
+server, and reading a file here means fetching it from there.
+"""
+"""GNOME's LocalSearch (Tracker) and media scanners index nothing in and below a folder that holds a `.nomedia`. It is
+here and in no other folder, because the others hold DICOM only. A CACHEDIR.TAG would keep backups away as well, but
+`cp -r` would take it along, and then a backup would leave out the copy without a word."""

@@ -3,7 +3,7 @@
 DICOM files hang from the root, pictures from ``thumbnails/``, archives from ``zip/``. Series folders of the DICOM view
 hold DICOM files only, and its study folders series only, because programs read whatever they find there::
 
-    Root ─┬─ README.txt
+    Root ─┬─ README.txt, .nomedia
           ├─ inbox, studies ──────────── SourceFolder ── StudyFolder ── SeriesFolder ── instances
           ├─ albums ──── AlbumsFolder ── SourceFolder ── …
           ├─ thumbnails, zip ── ViewFolder ── inbox, albums, studies as above
@@ -20,7 +20,7 @@ from kheopsfs.tree.identity import ROOT_INO
 from kheopsfs.tree.levels import AlbumsFolder, Shape, SourceFolder, TokenKind, View
 from kheopsfs.tree.names import NameStyle, study_names, uid_names
 from kheopsfs.tree.nodes import File, Folder, Link, Node
-from kheopsfs.tree.readme import README
+from kheopsfs.tree.readme import NOMEDIA, README
 from kheopsfs.tree.rows import study_row
 from kheopsfs.tree.siblings import distinct, ordered, place, static
 from kheopsfs.tree.times import UNDATED, study_mtime
@@ -63,8 +63,9 @@ class Root(ViewFolder, frozen=True, gc=False, kw_only=True):
             for shape in (Shape.THUMBNAILS, Shape.ZIP)
         )
         readme = File(**static(self, "README.txt"), content=README)
+        nomedia = File(**static(self, ".nomedia"), content=NOMEDIA)
         by_uid = UIDFolder(**static(self, "by-uid"), style=self.view.style)
-        return ordered([*self._sources(), *others, readme, by_uid])
+        return ordered([*self._sources(), *others, readme, nomedia, by_uid])
 
 
 class UIDFolder(Folder, frozen=True, gc=False, kw_only=True):

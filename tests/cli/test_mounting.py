@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from kheopsfs.mount.environment import FILE_SYSTEM_TYPE, is_dead, mounted
+from kheopsfs.mount.environment import FILE_SYSTEM_TYPE, is_dead, mount_table, mounted
 from tests.cli.conftest import PATIENCE, Demo, Home, children, is_running, wait_until
+
+COMMANDS_AT_ONCE = 4
 
 PROMISED_END = 5.0
 """Seconds within which an unmount is complete."""
@@ -283,3 +285,25 @@ def test_a_mount_that_nobody_waits_for_any_more_is_undone(
     way.open.set()
     wait_until(lambda: not is_running(child), "the end of the daemon")
     assert_nothing_is_left(home, mountpoint, child)
+
+
+def test_of_commands_that_start_at_the_same_moment_one_mounts(
+    home: Home, mountpoint: Path, demo: Demo, user_token: str
+) -> None:
+    """S18: all have seen a free mountpoint when the first of them mounts; the kernel would stack their mounts."""
+    way = HeldBack(demo)
+    with contextlib.ExitStack() as stack:
+        commands = [
+            stack.enter_context(home.started("mount", way.url, mountpoint, KHEOPS_TOKEN=user_token))
+            for _ in range(COMMANDS_AT_ONCE)
+        ]
+        wait_until(lambda: all(children(command.pid) for command in commands), "the daemons")
+        way.open.set()
+        said = [command.communicate(timeout=PATIENCE) for command in commands]
+        assert sorted(command.returncode for command in commands) == [0, *[7] * (COMMANDS_AT_ONCE - 1)], said
+        assert [entry.mountpoint for entry in mount_table()].count(mountpoint) == 1
+        assert (mountpoint / "README.txt").read_text()
+        pid = daemon_of(home)
+        assert home.run("umount", mountpoint).status == 0
+        assert_nothing_is_left(home, mountpoint, pid)
+        assert list((home.runtime / "kheopsfs").iterdir()) == []

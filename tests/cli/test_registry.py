@@ -1,5 +1,6 @@
 """Which process serves which mountpoint, and above all which one does not."""
 
+import fcntl
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ URL = "https://kheops.example.org/api"
 REGISTERING = """
 import sys
 from pathlib import Path
+from typing import Any
 from kheopsfs.mount import registry
 registry.register(Path(sys.argv[1]), sys.argv[2], Path("/var/log/it"))
 print("registered", flush=True)
@@ -164,3 +167,40 @@ def test_a_slug_is_a_file_name(parts: list[str]) -> None:
 def test_slugs_tell_similar_paths_apart() -> None:
     paths = [Path("/mnt/a b"), Path("/mnt/a-b"), Path("/mnt/a/b"), Path("/mnt/" + "x" * 200), Path("/mnt/" + "x" * 201)]
     assert len({registry.slug(path) for path in paths}) == len(paths)
+
+
+def test_a_mountpoint_is_reserved_by_one(tmp_path: Path, runtime: Path) -> None:
+    """S18: while it is, others are refused at once; afterwards, and when the holder was killed, anybody may."""
+    holding = "\n".join(
+        [
+            "import sys; from pathlib import Path; from kheopsfs.mount import registry",
+            "with registry.reserved(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
+        ]
+    )
+    command = [sys.executable, "-c", holding, str(tmp_path / "mnt")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(MountpointError, match="at this moment"), registry.reserved(tmp_path / "mnt"):
+            pass
+        with registry.reserved(tmp_path / "another"):
+            pass
+        holder.kill()
+    with registry.reserved(tmp_path / "mnt"):
+        assert the_file(runtime).suffix == ".lock"
+    assert list((runtime / "kheopsfs").iterdir()) == []
+
+
+def test_a_reservation_whose_file_was_removed_meanwhile_is_none(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S18: between opening the file and locking it, whoever held it may have removed it, and a third made it anew."""
+    lock = fcntl.flock
+
+    def too_late(*arguments: Any) -> None:
+        the_file(runtime).unlink()
+        lock(*arguments)
+
+    monkeypatch.setattr(registry.fcntl, "flock", too_late)
+    with pytest.raises(MountpointError, match="at this moment"), registry.reserved(tmp_path / "mnt"):
+        pass

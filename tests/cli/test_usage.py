@@ -8,7 +8,7 @@ import pytest
 from kheopsfs.cli.console import EXIT_CODES
 from tests.cli.conftest import Home
 
-COMMANDS = ["mount", "umount", "check", "pull", "demo", "serve-demo"]
+COMMANDS = ["mount", "umount", "check", "pull", "purge", "demo", "serve-demo"]
 SECRET = "vc8CW0nJgEOiMcBDbLwG5K"
 HOST = "https://kheops.invalid"
 

@@ -91,7 +91,7 @@ def test_nothing_is_204_with_a_total(demo: Demo) -> None:
 
 
 @given(limit=st.integers(1, 12))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_paging_is_stable_and_complete(shared_demo: Demo, limit: int) -> None:
     every = uids(shared_demo)
     pages: list[str] = []

@@ -1,6 +1,7 @@
 """The gate: turns, a dead token, a server that is down. The clock is trio's own test clock."""
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kheopsfs.errors import KheopsfsError, ServerUnreachableError, StalledError, TokenRefusedError
-from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, REQUESTS_PER_SERIES, Gate, Priority
+from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, REQUESTS_PER_SERIES, Gate, OfflineGate, Priority
+from kheopsfs.fetch.standings import CLOCK_TOLERANCE, DAY, TRUSTED_DAYS, Standing
 from kheopsfs.kheops.tokens import TokenInfo
 
 
@@ -30,6 +32,8 @@ class Server:
     new_token: bool = False
     last_heard: float = -math.inf
     idle_timeout: float = 30.0
+    token: str = "a token"
+    offered: str = "a token"
 
     @property
     def credentials(self) -> "Server":
@@ -39,7 +43,10 @@ class Server:
         changed, self.new_token = self.new_token, False
         return changed
 
-    async def introspect(self) -> TokenInfo:
+    def accept(self, token: str) -> None:
+        self.token = token
+
+    async def introspect(self, token: str) -> TokenInfo:
         self.asked += 1
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -258,7 +265,7 @@ async def test_who_is_cancelled_in_the_moment_of_a_refusal_gives_no_turn_away(nu
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
             gate._declare_dead("dead")
-    gate._accept(info())
+    gate._dead = None
     with trio.move_on_after(0.05) as waited:
         async with gate.request(Priority.DEMANDED):
             raise AssertionError("all turns are taken")
@@ -332,6 +339,20 @@ async def test_a_dead_token_shuts_everything_until_the_token_file_has_another(
 
 
 @pytest.mark.trio
+async def test_a_new_token_is_taken_before_the_old_one_dies(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S14: also by a mount that nobody uses just now."""
+    server = Server()
+    nursery.start_soon(gate_to(server).watch)
+    await trio.sleep(5)
+    server.new_token, server.offered = True, "another"
+    await trio.sleep(3)
+    assert server.token == "another"
+    assert server.asked == 1
+
+
+@pytest.mark.trio
 async def test_a_token_of_somebody_else_is_not_taken_over(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -354,3 +375,71 @@ async def test_a_mount_that_nobody_uses_asks_nothing(
     nursery.start_soon(gate_to(server, recheck=10).watch)
     await trio.sleep(1000)
     assert server.asked == 0
+
+
+def offline_gate(server: Server) -> OfflineGate:
+    return OfflineGate(server, Standing(info(), time.time()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [gate_to, offline_gate])
+@pytest.mark.parametrize("jump", [TRUSTED_DAYS * DAY, -CLOCK_TOLERANCE])
+@pytest.mark.trio
+async def test_what_nobody_can_be_asked_about_counts_for_a_week(
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    jump: float,
+) -> None:
+    """S14, S23: then everything is refused, until the server says again that the token lives. A clock that was put back
+    does not lengthen the week."""
+    now = 1e9
+    monkeypatch.setattr(time, "time", lambda: now)
+    server = Server(ServerUnreachableError("refused"))
+    gate = make(server)
+    deaths: list[float] = []
+    gate.on_dead = lambda: deaths.append(trio.current_time())
+    nursery.start_soon(gate.watch)
+    gate.admit()
+    now += jump - math.copysign(60, jump)
+    await trio.sleep(200)
+    gate.admit()
+    assert gate.server_down
+    now += math.copysign(120, jump)
+    await trio.sleep(200)
+    with pytest.raises(TokenRefusedError, match="accepted the token"):
+        gate.admit()
+    assert len(deaths) == 1
+    server.answer = info()
+    await trio.sleep(200)
+    if make is gate_to:
+        gate.admit()
+    else:
+        assert server.asked == 0
+
+
+@pytest.mark.trio
+async def test_each_verdict_of_the_server_is_told(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S23: what an offline mount will go by: what a living token is, and that a dead one is nothing."""
+    server = Server()
+    gate = gate_to(server, recheck=10)
+    told: list[tuple[object, TokenInfo | None]] = []
+
+    async def note(token: object, verdict: TokenInfo | None) -> None:
+        told.append((token, verdict))
+
+    gate.on_verdict = note
+    nursery.start_soon(gate.watch)
+    gate.admit()
+    await trio.sleep(11)
+    assert told == [("a token", info())]
+    server.answer = TokenRefusedError("dead")
+    gate.admit()
+    await trio.sleep(11)
+    assert told[1:] == [("a token", None)]
+    server.answer, server.new_token, server.offered = info("somebody else"), True, "another"
+    await trio.sleep(5)
+    assert told[2:] == [("another", info("somebody else"))]
+    assert server.token == "a token", "requests that are under way never turn into somebody else's"

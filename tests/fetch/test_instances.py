@@ -15,9 +15,9 @@ import trio
 from harness.server import DemoServer
 
 from kheopsfs.errors import BadAnswerError, StalledError
+from kheopsfs.fetch import Gate, Library
 from kheopsfs.fetch import series as series_module
 from kheopsfs.fetch import single as single_module
-from kheopsfs.fetch.library import Library
 from kheopsfs.kheops.address import parse_address
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.contents import InstanceFile
@@ -82,10 +82,10 @@ async def scene_on(server: DemoServer, cache: Path, **options: Any) -> AsyncIter
     address, _ = parse_address(server.url)
     credentials = Credentials(Token(server.token("user")))
     async with Client(address, credentials, idle_timeout=IDLE_SECONDS) as client:
-        info = await client.introspect()
+        gate = Gate(client, await client.introspect(), recheck=60.0)
         with Store(cache, 10**9) as store:
             options = {"list_ttl": 600.0, "exact_sizes": False} | options
-            async with Library.opened(client, info, store, **options) as library:
+            async with Library.opened(gate, store, **options) as library:
                 scene = Scene(server, library)
                 study = (await library.listing(StudiesQuery(EVERYTHING))).rows[0]
                 series = (await library.listing(SeriesQuery(EVERYTHING, study.StudyInstanceUID))).rows[0]

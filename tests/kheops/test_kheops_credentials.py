@@ -115,6 +115,9 @@ def test_a_new_token_in_the_file_is_taken(file: Path) -> None:
     assert not credentials.reload()
     replace(file, OTHER)
     assert credentials.reload()
+    assert (credentials.token, credentials.offered) == (Token(T), Token(OTHER))
+    assert not credentials.reload()
+    credentials.accept(credentials.offered)
     assert credentials.token == Token(OTHER)
     assert not credentials.reload()
 
@@ -149,7 +152,7 @@ def test_a_file_that_cannot_be_used_leaves_the_old_token_and_is_tried_again(
             spoil()
             assert not credentials.reload()
             assert not credentials.reload()
-            assert credentials.token == Token(T)
+            assert credentials.token == credentials.offered == Token(T)
     assert len(caplog.records) == 3, "each complaint once"
     assert OTHER not in caplog.text
     file.touch(mode=0o600)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from harness.forked import Starter
 from harness.looking import by_uid, original
 from harness.mounting import Mount
 from harness.server import DemoServer
@@ -55,6 +56,13 @@ def new_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewMount]:
             return mounts.enter_context(Mount(server.url, token, home, *options, mountpoint=mountpoint, **settings))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[Starter]:
+    """Starts mounts that cost next to nothing; see `harness.forked`."""
+    with Starter() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

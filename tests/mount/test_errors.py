@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness.disks import small_disk as small_disk_on
 from harness.instrumented import InstrumentedMount
 from harness.looking import only, retrievals, until, xattr
 from harness.mounting import Mount, NewMount
@@ -451,13 +452,8 @@ def test_mounting_with_a_warm_cache_needs_a_server(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for a few files."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small tmpfs takes root")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    with small_disk_on(tmp_path / "disk", "8m") as disk:
+        yield disk
 
 
 def test_a_full_disk(archive: Archive, small_disk: Path, new_mount: NewMount) -> None:

@@ -37,7 +37,7 @@ def the_mount_survives(clinic: DemoServer, mount: Mount) -> Iterator[None]:
     yield
     clinic.clear_faults()
     assert sorted(os.listdir(mount.path)) == [
-        "README.txt", "albums", "by-uid", "inbox", "studies", "thumbnails", "zip",
+        ".nomedia", "README.txt", "albums", "by-uid", "inbox", "studies", "thumbnails", "zip",
     ]  # fmt: skip
     picked = next((mount.path / "inbox").glob("*/*/*.dcm"))
     assert picked.read_bytes()[128:132] == b"DICM"

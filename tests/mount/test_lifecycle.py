@@ -355,3 +355,34 @@ def test_ending_while_copying(willing: DemoServer, new_mount: NewMount, tmp_path
         for file in (tmp_path / "copy").rglob("*.dcm"):
             whole = later.path / "studies" / file.relative_to(tmp_path / "copy")
             assert file.read_bytes() == whole.read_bytes() or file.name in said
+
+
+def test_ending_while_pulling(willing: DemoServer, new_mount: NewMount) -> None:
+    """S18: a pull whose mount ends under it ends as well, names what it did not fetch, and leaves what had come."""
+    mount = new_mount(willing)
+    pid = mount.pid
+    folder = only(list((mount.path / "studies").glob("*slices*")))
+    files = sorted(folder.glob("*/*.dcm"))
+    willing.fault(kind="trickle", path="/series/[0-9.]+", bytes=200_000, seconds=0.2)
+    try:
+        pulling = subprocess.Popen(
+            [sys.executable, "-m", "kheopsfs", "pull", "-q", folder],
+            env=mount.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: list((mount.cache / "bodies" / "files").glob("*")))
+        run(mount, ["kill", "-TERM", str(pid)])
+        _, said = pulling.communicate(timeout=60)
+    finally:
+        willing.clear_faults()
+    assert pulling.returncode == 1
+    assert_nothing_is_left(mount, pid)
+    failed = {line.rpartition(": ")[0] for line in said.splitlines()}
+    assert failed <= {str(file) for file in files}
+    with Mount(willing.url, willing.token(), mount.home) as later:
+        cached = {str(file) for file in files if os.getxattr(file, "user.kheops.cached") == b"yes"}
+        assert cached
+        assert {str(file) for file in files} - cached <= failed
+        assert later.command("pull", "-q", str(folder)).returncode == 0
+        assert {os.getxattr(file, "user.kheops.cached") for file in files} == {b"yes"}

@@ -12,7 +12,7 @@ import httpx
 import pydicom
 import pytest
 from harness.looking import files, only, retrievals, xattr
-from harness.mounting import Mount
+from harness.mounting import Mount, NewMount
 from harness.server import DemoServer
 from PIL import Image
 
@@ -165,6 +165,37 @@ def test_a_zip_with_an_album_token_needs_no_other(server: DemoServer, album_moun
     data = archive.read_bytes()
     assert instances_in(data) == held(server, xattr(archive, "dicom.StudyInstanceUID"), album)
     assert [entry["token"] for entry in retrievals(server)] == ["album"]
+
+
+def test_a_kept_zip_is_not_shown_for_a_study_that_changed(new_mount: NewMount) -> None:
+    """S5, S7: one series takes the place of another of as many instances. The study list says the same as before, and
+    the zip is another all the same. Without a change it is not asked for again.
+    """
+    with DemoServer() as server:
+        mount = new_mount(server, "--list-ttl", "0")
+        inbox = mount.path / "zip" / "inbox"
+        archive = only(inbox.glob("*Chest_AP*"))
+        study = xattr(archive, "dicom.StudyInstanceUID")
+        before = instances_in(archive.read_bytes())
+        assert before == held(server, study, "demo-ada")
+        (series,) = only_study(server, study)["series"]
+        like = {"like": next(iter(before)), "sources": ["demo-ada"], "series": "new"}
+        server.call("POST", "/instances", json=like)
+        gone = {"source": "demo-ada", "study": study, "series": series["SeriesInstanceUID"]}
+        server.call("POST", "/unlink", json=gone)
+        archive = only(inbox.glob("*Chest_AP*"))
+        after = instances_in(archive.read_bytes())
+        assert after == held(server, study, "demo-ada")
+        assert len(after) == len(before) == 1
+        assert after != before
+        server.clear_requests()
+        assert instances_in(archive.read_bytes()) == after
+        assert retrievals(server) == []
+
+
+def only_study(server: DemoServer, StudyInstanceUID: str) -> dict[str, Any]:
+    (study,) = server.call("GET", "/library", params={"study": StudyInstanceUID})
+    return dict(study)
 
 
 CUTS = {

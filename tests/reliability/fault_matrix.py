@@ -201,7 +201,7 @@ FAULTS = (
         "trickle",
         "Answers that come slowly, but come",
         _row(WORKS),
-        "Only silence has a deadline. Slowness has none.",
+        "Only silence has a deadline, and what comes to the same (less than 64 bytes a second for five minutes).",
         ways=(_way("trickle", bytes=20_000, seconds=0.8),),
     ),
     # -- answers that are none -----------------------------------------------------------------------------------------

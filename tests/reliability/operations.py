@@ -12,7 +12,6 @@ from fault_matrix import Operation
 from harness.looking import only, xattr
 from harness.patience import Attempt
 
-from kheopsfs.errors import MountpointError
 from kheopsfs.mount.pull import files_below, pull
 
 ENDS_WITHIN = 30.0
@@ -108,15 +107,14 @@ def _zip(place: Place) -> None:
 
 
 def _pull(place: Place) -> None:
-    """Raises what the folder, or some of its files, failed with; those that are here are read."""
-    try:
-        pulled = list(pull(files_below([place.folder])))
-    except MountpointError as error:
-        raise error.__cause__ or error from None
+    """Raises what the folder or some of its files failed with; those that are here are read."""
+    files, unlisted = files_below([place.folder])
+    pulled = list(pull(files))
     for one in pulled:
         if one.error is None:
             compare(one.path.read_bytes(), place.written[place.names[one.path.name]])
-    if failures := [one.error for one in pulled if one.error is not None]:
+    failures = [one.error for one in pulled if one.error is not None] + list(unlisted.values())
+    if failures:
         raise _PartlyError(failures, whole=len(failures) < len(pulled))
 
 

@@ -1,12 +1,12 @@
 """Folders and disks for the tests of the store."""
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.disks import small_disk as small_disk_on
 from store_helpers import MIB
 
 from kheopsfs.store import Store
@@ -36,12 +36,5 @@ def store(folder: Path) -> Iterator[Store]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    mountpoint = tmp_path / "disk"
-    mountpoint.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=1000,mode=0700", "tmpfs", str(mountpoint)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small tmpfs is not permitted here")
-    try:
-        yield mountpoint
-    finally:
-        subprocess.run(["umount", "-l", str(mountpoint)], check=True)
+    with small_disk_on(tmp_path / "disk", "4m", "nr_inodes=1000") as disk:
+        yield disk

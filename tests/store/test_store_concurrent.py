@@ -12,6 +12,7 @@ import pytest
 from store_helpers import MIB, in_child, keep, look, noise, read, start_child, warnings
 
 from kheopsfs.store import Store
+from kheopsfs.store.database import _is_held
 
 KEYS = [f"instance/1.2/{number}" for number in range(12)]
 LIMIT = 400_000
@@ -170,6 +171,7 @@ def test_a_stuck_writer_stops_nobody_from_reading(folder, caplog, monkeypatch):
     """Another process holds the databases' write locks for ever: bodies are served, and not kept."""
     monkeypatch.setattr("kheopsfs.store.rows.BUSY_TIMEOUT", 0.05)
     monkeypatch.setattr("kheopsfs.store.ledger.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("kheopsfs.store.database.HELD_INTERVAL", 0.0)
     with Store(folder, MIB) as store, contextlib.ExitStack() as locks:
         keep(store, "old", b"old")
         store.ledger.record("g", "old", 3)
@@ -196,3 +198,33 @@ def test_a_stuck_writer_stops_nobody_from_reading(folder, caplog, monkeypatch):
         locks.close()
         keep(store, "new", b"new")
         assert read(store, "new") == b"new"
+
+
+@pytest.mark.parametrize("name", ["bodies/cache.db", "listings/cache.db", "ledger/ledger.db"])
+def test_a_writer_that_never_ends_is_waited_for_once(folder, caplog, monkeypatch, name):
+    """S16: a process that was stopped in the middle of a transaction: what is kept is read, nothing more is."""
+    monkeypatch.setattr("kheopsfs.store.rows.BUSY_TIMEOUT", 0.5)
+    monkeypatch.setattr("kheopsfs.store.ledger.BUSY_TIMEOUT", 0.5)
+    waits = []
+    with Store(folder, MIB) as store, contextlib.closing(sqlite3.connect(folder / name)) as stuck:
+        keep(store, "before", b"data")
+        store.ledger.record("g", "before", 1)
+        store.listings.put("before", b"listing")
+        stuck.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(
+            "kheopsfs.store.database._is_held", lambda cause: _is_held(cause) and not waits.append(cause)
+        )
+        for number in range(50):
+            keep(store, str(number), b"data")
+            store.ledger.record("g", str(number), 1)
+            store.listings.put(str(number), b"listing")
+            assert read(store, "before") == b"data"
+            assert store.ledger.size("g", "before") == 1
+            assert store.listings.get("before").payload == b"listing"
+        assert len(waits) == 1
+        assert len(warnings(caplog)) == 1
+        stuck.rollback()
+        for database in (store.bodies._rows._database, store.listings._rows._database, store.ledger._database):
+            database._held_until = 0.0  # as after the interval
+        keep(store, "after", b"data")
+        assert read(store, "after") == b"data"

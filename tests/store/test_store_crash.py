@@ -6,13 +6,12 @@ second, and so on until it gets through.
 
 import os
 import signal
-import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from harness.calls import Calls
 from store_helpers import MIB, in_child, keep, look, noise, read
 
 from kheopsfs.store import Store
@@ -25,30 +24,13 @@ NEW = noise(9_000, seed=2)
 OTHER = noise(7_000, seed=3)
 
 
-def touches_the_disk(function) -> bool:
-    owner = getattr(function, "__self__", None)
-    if isinstance(owner, sqlite3.Connection | sqlite3.Cursor):
-        return True
-    return getattr(owner, "__name__", "") in {"posix", "fcntl", "_io"} and function.__name__ not in {"getpid", "fspath"}
-
-
 def killed_at(step: int, prepare: Callable[[], T], work: Callable[[T], object]) -> bool:
     """Run `prepare`, then `work` in a child that dies before its call number `step`; False when it got through."""
 
     def count_and_kill() -> None:
         prepared = prepare()
-        calls = 0
-
-        def profile(_frame, event, function):
-            nonlocal calls
-            if event == "c_call" and touches_the_disk(function):
-                calls += 1
-                if calls == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.setprofile(profile)
-        work(prepared)
-        sys.setprofile(None)
+        with Calls(die_at=step).counted():
+            work(prepared)
 
     status = in_child(count_and_kill)
     if os.WIFSIGNALED(status):

@@ -1,6 +1,7 @@
 """The folder: ours alone, marked as a cache, and removed on demand without touching anything else."""
 
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ import pytest
 from store_helpers import MIB, in_child, keep, look, read
 
 from kheopsfs.errors import CacheUnusableError
-from kheopsfs.store import Store, purge
+from kheopsfs.store import Contents, Store, contents, purge
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as several users")
 
@@ -105,6 +106,21 @@ def test_a_folder_with_other_things_in_it_is_refused(folder):
     assert [path.name for path in folder.iterdir()] == ["thesis.odt"]
 
 
+def test_a_cache_that_was_emptied_while_in_use_is_one_again(folder):
+    """What goes on using it makes anew what it needs, all but the tag."""
+    with Store(folder, MIB) as store:
+        keep(store, "before", b"data")
+        shutil.rmtree(folder)
+        store.listings.put("l", b"listing")
+        keep(store, "after", b"data")
+    with Store(folder, MIB) as store:
+        assert read(store, "after") == b"data"
+        assert (folder / "CACHEDIR.TAG").exists()
+    (folder / "CACHEDIR.TAG").unlink()
+    (folder / "bodies" / "thesis.odt").write_text("years of work")
+    refused(folder, "not a cache")
+
+
 def test_the_cache_of_another_program_is_refused(folder):
     folder.mkdir()
     tag = "Signature: 8a477f597d28d172789f06886806bc55\n# made by another program\n"
@@ -192,9 +208,12 @@ def test_purge_removes_all_that_the_store_made(folder):
     (folder / "bodies" / "cache.db.damaged").write_bytes(b"")
     (folder / "tmp" / f"{'0' * 32}-{'0' * 16}").mkdir()
     (folder / "tmp" / f"{'0' * 32}-{'0' * 16}" / ("a" * 32)).write_bytes(b"arriving")
-    purge(folder)
+    found = contents(folder)
+    assert (found.bodies, found.bytes_of_bodies) == (2, len(b"data") + len(b"arriving"))
+    assert found.other_bytes > 0
+    assert purge(folder) == found
     assert not folder.exists()
-    purge(folder)
+    assert purge(folder) == contents(folder) == Contents()
     with Store(folder, MIB) as store:
         assert store.bodies.open("k") is None
         assert store.ledger.size("g", "n") is None
@@ -217,8 +236,9 @@ def test_purge_leaves_what_the_store_did_not_make(folder, tmp_path):
 def test_purge_refuses_what_is_no_cache(folder):
     folder.mkdir()
     (folder / ("a" * 32)).write_text("file")
-    with pytest.raises(CacheUnusableError, match="not a cache"):
-        purge(folder)
+    for look_or_purge in (contents, purge):
+        with pytest.raises(CacheUnusableError, match="not a cache"):
+            look_or_purge(folder)
     assert [path.name for path in folder.iterdir()] == ["a" * 32]
 
 

@@ -74,7 +74,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 def test_any_sequence_agrees_with_a_dict(sequence):
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -136,7 +136,7 @@ class Model:
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(operations)
 def test_any_sequence_agrees_with_a_dict(steps):
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

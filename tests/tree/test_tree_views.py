@@ -59,7 +59,7 @@ Studies = dict[str, dict[str, list[str]]]
 
 def expected_paths(sources: dict[str, Studies], by_uid: list[str]) -> set[str]:
     """All paths of a tree, spelt out from what each source shows."""
-    paths = {"README.txt", "by-uid", "thumbnails", "zip"} | {f"by-uid/{UID}" for UID in by_uid}
+    paths = {".nomedia", "README.txt", "by-uid", "thumbnails", "zip"} | {f"by-uid/{UID}" for UID in by_uid}
     for source, shown in sources.items():
         for view in ("", "thumbnails/", "zip/"):
             paths |= {view + str(folder) for folder in PurePosixPath(f"{source}/x").parents if folder.name}
@@ -93,7 +93,7 @@ def test_the_whole_tree_of_an_album_token() -> None:
 
 def test_the_root_lists_itself_in_order() -> None:
     names = [node.name for node in root("user").children(())]
-    assert names == ["README.txt", "albums", "by-uid", "inbox", "studies", "thumbnails", "zip"]
+    assert names == [".nomedia", "README.txt", "albums", "by-uid", "inbox", "studies", "thumbnails", "zip"]
     assert root("user").query is None
 
 
@@ -377,7 +377,7 @@ def _folders_for_any_rows() -> st.SearchStrategy[tuple[Folder, list]]:
 def test_entries_are_safe_distinct_and_in_byte_order(case: tuple[Folder, list]) -> None:
     folder, rows = case
     names = [node.name for node in folder.children(rows)]
-    for name in names:
+    for name in set(names) - {".nomedia"}:
         assert_safe_component(name)
         assert not is_junk_name(name)
     assert_distinct_without_case(names)
@@ -426,4 +426,4 @@ def test_the_readme_names_every_folder_and_no_patient() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "read-only" in text
     assert "kheopsfs --help" in text
-    assert root("album").children(())[0].name == "README.txt"
+    assert [node.name for node in root("album").children(()) if isinstance(node, File)] == [".nomedia", "README.txt"]
