@@ -1,8 +1,8 @@
 """What the server makes anew each time it is asked: thumbnails and zips.
 
 No boundary proves these whole, so their structure must (the Kheops contract, "Truncation can look complete"): a JPEG
-ends with EOI; a zip ends with DICOMDIR and holds as many instances as the source's series list says. Until that is
-checked, nothing is shown and nothing is kept.
+ends with EOI; a zip ends with DICOMDIR, which names no other series than the source's list, and holds as many instances
+as that list says. Until that is checked, nothing is shown and nothing is kept.
 
 A zip that is kept is still the study's only while the source's series list says what it said when the zip was made; the
 study list's counts do not tell, for one series may have taken the place of another. The server ignores `album` and
@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from statistics import median_low
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import trio
 
@@ -24,7 +24,7 @@ from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.sizes import ceiling
 from kheopsfs.fetch.spool import Intake
-from kheopsfs.kheops.completeness import check_zip
+from kheopsfs.kheops.completeness import check_zip, check_zip_origin
 from kheopsfs.kheops.contents import Content, InstanceThumbnail, SeriesThumbnail, StudyZip
 from kheopsfs.kheops.records import Instance, InstancesQuery, Record, Series, SeriesQuery
 from kheopsfs.kheops.retrieve import jpeg, study_zip, zip_token_needed
@@ -96,7 +96,7 @@ class Renditions:
         return bodies[0]
 
     async def _jpeg(self, of: Series | Instance, SOPInstanceUID: str | None) -> bytes:
-        async with self._gate.request(Priority.DEMANDED) as client:
+        async with self._gate.request(Priority.DEMANDED, of.SeriesInstanceUID) as client:
             return await jpeg(client, of.StudyInstanceUID, of.SeriesInstanceUID, SOPInstanceUID)
 
     async def _series_jpeg(self, series: Series) -> bytes:
@@ -117,6 +117,12 @@ class Renditions:
         listing = await self._catalogue.refresh(SeriesQuery(rendition.source, StudyInstanceUID))
         counts = [_whole(_count(row)) for row in listing.rows]
         expected = None if None in counts else sum(filter(None, counts))
+        series = {row.SeriesInstanceUID for row in listing.rows if isinstance(row, Series)}
+
+        def check(file: BinaryIO) -> None:
+            check_zip(file, expected)
+            check_zip_origin(file, StudyInstanceUID, series)
+
         bodies: list[Body] = []
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
@@ -129,7 +135,7 @@ class Renditions:
             async with study_zip(client, StudyInstanceUID, token) as pieces:
                 async for piece in pieces:
                     await spool.write(piece)
-            spool.commit(key, lambda file: check_zip(file, expected))
+            spool.commit(key, check)
         await trio.to_thread.run_sync(self._intake.store.listings.put, _made_of(key), _contents(listing))
         return bodies[0]
 

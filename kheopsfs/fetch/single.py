@@ -117,7 +117,7 @@ class SingleRetrievals:
         bodies: list[Body] = []
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
-            self._gate.request(Priority.DEMANDED) as client,
+            self._gate.request(Priority.DEMANDED, instance.SeriesInstanceUID) as client,
             instances(client, instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID) as events,
         ):
             async for event in events:

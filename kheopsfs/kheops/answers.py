@@ -15,7 +15,7 @@ sends a byte now and then, which no idle timeout notices, is as silent as one th
 
 import json
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
@@ -81,8 +81,17 @@ class Body:
         received: bytes so far, as they came over the line.
     """
 
-    def __init__(self, address: Address, url: str, response: httpx.Response, idle_timeout: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        url: str,
+        response: httpx.Response,
+        idle_timeout: float,
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`heard` is called for each piece that comes."""
         self._address = address
+        self._heard = heard
         self.url = url
         self._response = response
         self._patience = PATIENCE * idle_timeout
@@ -175,6 +184,7 @@ class Body:
                 if came >= LEAST_RATE * self._patience:
                     waited, came = 0.0, 0
                 self.received += len(piece)
+                self._heard()
                 yield piece
 
 

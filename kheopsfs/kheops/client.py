@@ -12,6 +12,7 @@ Its promises to the rest of the house:
 * **Nothing that a server sends stays**, cookies included: the token is all that makes a request ours.
 * Every wait can be cancelled, and ends by itself: the headers of an answer after ten idle timeouts, however they drip
   in and however many interim answers (1xx) precede them; the body as `Body` says.
+* `last_heard` tells silence from slowness: when the last byte of any list or body came.
 
 Concurrency is limited by ten connections; requests beyond wait for one without a deadline, because how long that takes
 says nothing about the server.
@@ -73,13 +74,18 @@ class Client:
         address: the server.
         credentials: the token; looked at for every request, so that it can be replaced.
         idle_timeout: seconds without a byte after which the server counts as stalled.
+
+    Attributes:
+        idle_timeout: as given.
+        last_heard: when a byte last came in answer to a GET, on trio's clock. What is posted is about tokens, which
+            Kheops knows by itself; it says nothing of the PACS.
     """
 
     def __init__(self, address: Address, credentials: Credentials, *, idle_timeout: float = 30.0) -> None:
         silence_http_loggers()
         self.address = address
         self.credentials = credentials
-        self._idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout
         self._http = httpx.AsyncClient(
             transport=Transport(address),
             timeout=httpx.Timeout(idle_timeout, connect=min(_CONNECT_TIMEOUT, idle_timeout), pool=None),
@@ -88,6 +94,7 @@ class Client:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
         self._inquiry = Inquiry(self.introspect)
+        self.last_heard = -math.inf
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -271,7 +278,7 @@ class Client:
             async def watch(event: str, _info: object) -> None:
                 # The clock starts with the request, not with the wait for a free connection.
                 if event == "http11.receive_response_headers.started":
-                    patience.deadline = trio.current_time() + PATIENCE * self._idle_timeout
+                    patience.deadline = trio.current_time() + PATIENCE * self.idle_timeout
 
             message.extensions["trace"] = watch
             response = await self._http.send(message, auth=auth, stream=True)
@@ -279,6 +286,8 @@ class Client:
         if patience.cancelled_caught:
             raise StalledError(f"{url} did not come to the end of its headers.")
         logger.debug("%s → %d", request, response.status_code)
+        if request.form is None:
+            self._hear()
         if response.status_code in request.expected:
             return response
         failure = refusal(self.address, url, response)
@@ -294,10 +303,18 @@ class Client:
         raise failure
 
     def _body(self, request: "_Request", response: httpx.Response) -> Body:
-        return Body(self.address, self.url(request.path), response, self._idle_timeout)
+        heard = self._hear if request.form is None else lambda: None
+        return Body(self.address, self.url(request.path), response, self.idle_timeout, heard)
+
+    def _hear(self) -> None:
+        self.last_heard = trio.current_time()
 
     async def _log_explanation(self, response: httpx.Response, request: "_Request") -> None:
-        """Read an error to its end, and log the reason if Kheops itself gives one; a web page is not looked at."""
+        """Read an error to its end, and log the reason if Kheops itself gives one; a web page is not looked at.
+
+        Raises:
+            StalledError: not even the error comes to its end.
+        """
         body = self._body(request, response)
         try:
             # Kheops states the length of anything this short; what is longer is not worth the wait.
@@ -307,6 +324,8 @@ class Client:
             if is_json(body.media_type):
                 message = str(parse_json(content)["message"])
                 logger.debug("%s: %s", request, message.replace(self.credentials.token.reveal(), "…"))
+        except StalledError:
+            raise
         except (KheopsfsError, Passing, TypeError, KeyError):
             return
         finally:

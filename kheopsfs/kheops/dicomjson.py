@@ -16,7 +16,7 @@ not mind.
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, TypeVar
 
 import msgspec
@@ -112,6 +112,17 @@ def instances(
     ancestors = {"StudyInstanceUID": StudyInstanceUID, "SeriesInstanceUID": SeriesInstanceUID}
     kept = keep | {"SOPInstanceUID"}
     return _records(rows, lambda found: _identified(Instance, found, "SOPInstanceUID", **ancestors), kept)
+
+
+def demand_usable(rows: Sized, records: Sequence[R]) -> Sequence[R]:
+    """The records that were made of rows, unless there are rows and not one was good: that is no empty list.
+
+    Raises:
+        BadAnswerError: then.
+    """
+    if rows and not records:
+        raise BadAnswerError("The answer is a list in which not one row has a usable UID.")
+    return records
 
 
 def cleaned(text: str) -> str:

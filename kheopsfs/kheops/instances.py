@@ -139,7 +139,7 @@ async def _page(
         attempts=attempts,
     )
     rows = answer.document or []
-    return Page(_records(query, rows), len(rows), None)
+    return Page(dicomjson.demand_usable(rows, _records(query, rows)), len(rows), None)
 
 
 async def _metadata(client: Client, query: InstancesQuery) -> list[Instance]:

@@ -8,7 +8,7 @@ their identity, so none is listed twice.
 A list that never ends is refused rather than collected until the memory is full.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -44,7 +44,7 @@ class Page(Generic[R]):
         total: how many rows the whole list has; None if the server does not say.
     """
 
-    records: list[R]
+    records: Sequence[R]
     rows: int
     total: int | None
 

@@ -13,7 +13,7 @@ from retrieval_fixtures import dicom_file, instance_uid, study_zip_of
 
 from kheopsfs.errors import BadAnswerError
 from kheopsfs.kheops import completeness
-from kheopsfs.kheops.completeness import check_jpeg, check_zip
+from kheopsfs.kheops.completeness import check_jpeg, check_zip, check_zip_origin
 
 
 def jpeg() -> bytes:
@@ -185,6 +185,15 @@ def test_any_bytes_fail_in_no_other_way(noise: bytes, end: int) -> None:
             check_zip(io.BytesIO(data), None)
         except BadAnswerError:
             continue
+
+
+@pytest.mark.parametrize(
+    "directory", [b"", b"a directory", FILES[0], bytes(200)], ids=["empty", "text", "file", "zeros"]
+)
+def test_a_zip_whose_directory_says_nothing_is_refused(directory: bytes) -> None:
+    """S7: what is in such a zip is not known, so it is not shown."""
+    with pytest.raises(BadAnswerError):
+        check_zip_origin(io.BytesIO(study_zip_of(FILES, directory)), "1.2", {"1.2.3"})
 
 
 def test_a_zip_that_would_unpack_to_many_times_its_size(tmp_path: Path) -> None:
