@@ -206,7 +206,7 @@ def in_front(mount: Mount, *options: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     try:
-        until(lambda: notes(mount) or process.poll() is not None)
+        until(lambda: [note for note in notes(mount) if note.suffix == ".json"] or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         yield process
     finally:
