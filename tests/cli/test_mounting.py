@@ -160,7 +160,7 @@ def test_umount_although_somebody_is_inside(home: Home, mountpoint: Path, demo: 
 
 
 def kill_without_a_trace(home: Home, mountpoint: Path) -> None:
-    """End a daemon and the helper that would clear up after it, so that a dead mount remains."""
+    """End a daemon, its keeper and the helper that would clear up after it, so that a dead mount remains."""
     helpers = [
         int(process.name)
         for process in Path("/proc").iterdir()
@@ -169,7 +169,7 @@ def kill_without_a_trace(home: Home, mountpoint: Path) -> None:
         and (process / "cmdline").read_bytes().startswith(b"fusermount3")
         and str(mountpoint).encode() in (process / "cmdline").read_bytes()
     ]
-    for pid in [*helpers, daemon_of(home)]:
+    for pid in [*helpers, *children(daemon_of(home)), daemon_of(home)]:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: is_dead(mountpoint), "a dead mount")
     assert mounted(mountpoint) is not None

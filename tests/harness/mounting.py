@@ -85,6 +85,14 @@ class Mount:
                     return int(entry.name)
         raise LookupError("no process serves this mount")
 
+    @property
+    def keeper(self) -> int:
+        """The process that clears the mountpoint should the one that serves it be killed."""
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            if b"MOUNTPOINT=" + os.fsencode(self.path) in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return int(child)
+        raise LookupError("this mount has no keeper")
+
 
 NewMount = Callable[..., Mount]
 """The fixture `new_mount`: makes mounts that end with the test."""

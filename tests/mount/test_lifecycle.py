@@ -122,14 +122,15 @@ def run(mount: Mount, command: list[str]) -> None:
 
 @pytest.mark.parametrize("way", IDLE_ENDS)
 def test_ending_a_mount_that_nobody_uses(willing: DemoServer, new_mount: NewMount, way: str) -> None:
-    """S18: each of the ways to unmount ends process, mount and notes."""
+    """S18: each of the ways to unmount ends process, keeper, mount and notes."""
     needs_root(way)
     mount = new_mount(willing)
-    pid = mount.pid
+    pid, keeper = mount.pid, mount.keeper
     assert next((mount.path / "studies").glob("*study*/*/*.dcm")).read_bytes()
     began = time.monotonic()
     run(mount, IDLE_ENDS[way](mount))
     assert_nothing_is_left(mount, pid)
+    assert not is_running(keeper)
     assert time.monotonic() - began < PROMISED_END + MARGIN
     assert "is unmounted" in mount.log()
 
