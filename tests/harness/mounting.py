@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,10 +40,12 @@ class Mount:
         self.token_file.touch(mode=0o600)
         self.token_file.write_text(token)
 
-    def command(self, *arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, prefix: Sequence[str] = (), **kwargs: object
+    ) -> subprocess.CompletedProcess[str]:
         """Run `kheopsfs` in this home."""
         return subprocess.run(
-            [sys.executable, "-m", "kheopsfs", *arguments],
+            [*prefix, sys.executable, "-m", "kheopsfs", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.looking import only, retrievals, until
+from harness.looking import is_running, only, retrievals, until
 from harness.mounting import Mount, NewMount
 from harness.patience import Attempt, errno_of, result_of
 from harness.server import DemoServer
@@ -50,14 +50,6 @@ def willing() -> Iterator[DemoServer]:
     """A server without faults."""
     with DemoServer("--synthetic", "slices=12,studies=4") as server:
         yield server
-
-
-def is_running(pid: int) -> bool:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
 def notes(mount: Mount) -> list[Path]:
