@@ -46,7 +46,7 @@ The end of input is an event even if none is asked for; a change of the mount ta
 
 
 class Keeper:
-    """The keeper of a mount, from its creation until it is dismissed; if it never is, for ever.
+    """The keeper of a mount: from its creation until it is dismissed or the mount is gone.
 
     Args:
         entry: what the mount table says of the mount; None if it is gone already, and there is nothing to keep.

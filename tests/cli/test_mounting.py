@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.looking import is_running
 
 from kheopsfs.mount.environment import FILE_SYSTEM_TYPE, is_dead, mount_table, mounted
-from tests.cli.conftest import PATIENCE, Demo, Home, children, is_running, wait_until
+from tests.cli.conftest import PATIENCE, Demo, Home, children, wait_until
 
 COMMANDS_AT_ONCE = 4
 
