@@ -3,7 +3,7 @@
 A mount ends in one of three ways: a signal, an unmount by somebody else, or a bug in the loop. In each, our own
 requests are cancelled *first*, because pyfuse3's `terminate` waits for handlers that are running; then the loop ends,
 the mountpoint is cleared, and the library, the store and the connections are closed. None of that waits for the
-network.
+network. If this process is killed, its keeper clears the mountpoint.
 
 A lazy unmount (`umount -l`) leaves no trace on the FUSE device while files are open, so the mount table is watched. It
 is watched for this very mount: meanwhile another may be on the same mountpoint, and must not be unmounted in its stead.
@@ -27,6 +27,7 @@ from kheopsfs.mount import helper, registry
 from kheopsfs.mount.attributes import Attributes
 from kheopsfs.mount.connection import connected
 from kheopsfs.mount.environment import MountEntry, fuse_problem, mount_table, mounted, refuse_mounted
+from kheopsfs.mount.keeper import Keeper
 from kheopsfs.mount.operations import KheopsOperations
 from kheopsfs.tree.names import NameStyle
 from kheopsfs.tree.views import root
@@ -68,6 +69,7 @@ async def _serve(settings: Settings, credentials: Credentials, address: Address,
         )
         _mount(operations, settings, address)
         entry = mounted(settings.mountpoint)
+        keeper = Keeper(entry)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_end_on_signal, operations)
@@ -81,6 +83,7 @@ async def _serve(settings: Settings, credentials: Credentials, address: Address,
             operations.requests.cancel_all()
             pyfuse3.close(unmount=entry in mount_table())  # what is mounted there now may be another's
             operations.close()
+            keeper.dismiss()
 
 
 def _raise_descriptor_limit() -> None:
@@ -93,7 +96,7 @@ def _mount(operations: KheopsOperations, settings: Settings, address: Address) -
     options = {
         "ro": None,
         "default_permissions": None,
-        "auto_unmount": None,  # clears the mountpoint even if this process is killed
+        "auto_unmount": None,  # clears the mountpoint, where it can, even if this process and its keeper are killed
         "subtype": "kheopsfs",
         "fsname": address.origin,
     } | settings.fuse_options

@@ -30,15 +30,6 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process is there, and is more than what its parent has yet to collect of it."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] not in {"Z", "X"}
-
-
 def children(pid: int) -> list[int]:
     """The processes that a process started and that are still its own."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

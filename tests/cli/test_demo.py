@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pydicom.data
 import pytest
+from harness.looking import is_running
 
 from kheopsfs.mount.environment import mount_table
-from tests.cli.conftest import PATIENCE, Demo, Home, children, is_running
+from tests.cli.conftest import PATIENCE, Demo, Home, children
 
 
 def traces(home: Home) -> set[str]:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.looking import is_running
 
 from kheopsfs.mount.environment import FILE_SYSTEM_TYPE, is_dead, mount_table, mounted
-from tests.cli.conftest import PATIENCE, Demo, Home, children, is_running, wait_until
+from tests.cli.conftest import PATIENCE, Demo, Home, children, wait_until
 
 COMMANDS_AT_ONCE = 4
 
@@ -160,7 +161,7 @@ def test_umount_although_somebody_is_inside(home: Home, mountpoint: Path, demo: 
 
 
 def kill_without_a_trace(home: Home, mountpoint: Path) -> None:
-    """End a daemon and the helper that would clear up after it, so that a dead mount remains."""
+    """End a daemon, its keeper and the helper that would clear up after it, so that a dead mount remains."""
     helpers = [
         int(process.name)
         for process in Path("/proc").iterdir()
@@ -169,7 +170,7 @@ def kill_without_a_trace(home: Home, mountpoint: Path) -> None:
         and (process / "cmdline").read_bytes().startswith(b"fusermount3")
         and str(mountpoint).encode() in (process / "cmdline").read_bytes()
     ]
-    for pid in [*helpers, daemon_of(home)]:
+    for pid in [*helpers, *children(daemon_of(home)), daemon_of(home)]:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: is_dead(mountpoint), "a dead mount")
     assert mounted(mountpoint) is not None

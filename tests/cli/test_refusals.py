@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from harness.looking import is_running
 
 from kheopsfs.mount.environment import mounted
-from tests.cli.conftest import PATIENCE, Demo, Home, Outcome, children, is_running
+from tests.cli.conftest import PATIENCE, Demo, Home, Outcome, children
 from tests.cli.test_environment import UNSHARE, needs_namespace
 
 TOKEN = "vc8CW0nJgEOiMcBDbLwG5K"

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from harness.calls import Calls
 from harness.instrumented import END_SECONDS, InstrumentedMount
-from harness.looking import until
+from harness.looking import is_running, until
 from kheopsfs.mount.background import serve
 from kheopsfs.mount.launch import Order
 from kheopsfs.store import Bodies, Incoming, Ledger, Listings
@@ -90,13 +90,10 @@ class ForkedMount(InstrumentedMount):
 
     @property
     def is_running(self) -> bool:
-        try:
-            return Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-        except OSError:
-            return False
+        return is_running(self._pid)
 
     def kill(self) -> None:
-        """SIGKILL; back when the mountpoint is clear, which nobody but the mount's own helper sees to."""
+        """SIGKILL; back when the mountpoint is clear, which nobody but the mount's own helpers see to."""
         with contextlib.suppress(ProcessLookupError):  # it died where it was told to
             os.kill(self.pid, signal.SIGKILL)
         until(lambda: not self.is_running and not self.is_mounted)

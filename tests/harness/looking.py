@@ -37,6 +37,15 @@ def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
     return value
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and is more than what its parent has yet to collect of it."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
 def files(folder: Path, pattern: str = "*") -> list[Path]:
     """All regular files below a folder, in order of their paths."""
     return sorted(path for path in folder.rglob(pattern) if path.is_file() and not path.is_symlink())

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,10 +40,12 @@ class Mount:
         self.token_file.touch(mode=0o600)
         self.token_file.write_text(token)
 
-    def command(self, *arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, prefix: Sequence[str] = (), **kwargs: object
+    ) -> subprocess.CompletedProcess[str]:
         """Run `kheopsfs` in this home."""
         return subprocess.run(
-            [sys.executable, "-m", "kheopsfs", *arguments],
+            [*prefix, sys.executable, "-m", "kheopsfs", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -84,6 +86,14 @@ class Mount:
                 if b"kheopsfs.mount.background" in arguments and os.fsencode(self.path) in arguments:
                     return int(entry.name)
         raise LookupError("no process serves this mount")
+
+    @property
+    def keeper(self) -> int:
+        """The process that clears the mountpoint should the one that serves it be killed."""
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            if b"MOUNTPOINT=" + os.fsencode(self.path) in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return int(child)
+        raise LookupError("this mount has no keeper")
 
 
 NewMount = Callable[..., Mount]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.looking import only, retrievals, until
+from harness.looking import is_running, only, retrievals, until
 from harness.mounting import Mount, NewMount
 from harness.patience import Attempt, errno_of, result_of
 from harness.server import DemoServer
@@ -50,14 +50,6 @@ def willing() -> Iterator[DemoServer]:
     """A server without faults."""
     with DemoServer("--synthetic", "slices=12,studies=4") as server:
         yield server
-
-
-def is_running(pid: int) -> bool:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
 def notes(mount: Mount) -> list[Path]:
@@ -122,14 +114,15 @@ def run(mount: Mount, command: list[str]) -> None:
 
 @pytest.mark.parametrize("way", IDLE_ENDS)
 def test_ending_a_mount_that_nobody_uses(willing: DemoServer, new_mount: NewMount, way: str) -> None:
-    """S18: each of the ways to unmount ends process, mount and notes."""
+    """S18: each of the ways to unmount ends process, keeper, mount and notes."""
     needs_root(way)
     mount = new_mount(willing)
-    pid = mount.pid
+    pid, keeper = mount.pid, mount.keeper
     assert next((mount.path / "studies").glob("*study*/*/*.dcm")).read_bytes()
     began = time.monotonic()
     run(mount, IDLE_ENDS[way](mount))
     assert_nothing_is_left(mount, pid)
+    assert not is_running(keeper)
     assert time.monotonic() - began < PROMISED_END + MARGIN
     assert "is unmounted" in mount.log()
 
@@ -206,7 +199,8 @@ def in_front(mount: Mount, *options: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     try:
-        until(lambda: [note for note in notes(mount) if note.suffix == ".json"] or process.poll() is not None)
+        # Not just any note: before there is a mount, there is a lock.
+        until(lambda: any(note.suffix == ".json" for note in notes(mount)) or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         yield process
     finally:
