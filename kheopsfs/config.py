@@ -185,7 +185,7 @@ def load_profiles(file: Path) -> dict[str, Profile]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{file} cannot be read: {error}.") from None
     for key in document:
         if key != "profiles":
@@ -225,6 +225,8 @@ def _as_text(value: object, place: str) -> str:
     match value:
         case bool():
             return str(value).lower()
+        case int() if abs(value) >= 1 << 64:
+            raise SettingsError(f"{place} is no number that anything could be set to.")
         case str() | int() | float():
             return str(value)
         case list() if all(isinstance(item, str) for item in value):

@@ -12,6 +12,19 @@ import logging
 from typing import ClassVar
 
 
+def printable(text: str, keep: str = "") -> str:
+    """The text with every control, bidi mark or surrogate as an escape, except for those to keep.
+
+    For whatever a stranger's words get into: a log or a terminal shows what is there and obeys none of it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in keep else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class KheopsfsError(Exception):
     """Something failed in a way that is understood.
 
@@ -99,6 +112,12 @@ class StalledError(KheopsfsError):
 
 class BadAnswerError(KheopsfsError):
     """The answer is not what was asked for: cut, HTML, unparsable, another instance. Never shown, never kept."""
+
+    exit_code = 4
+
+
+class EndlessAnswerError(KheopsfsError):
+    """A body went on far beyond anything that it could honestly be. Asking again would fill the disk again."""
 
     exit_code = 4
 

@@ -72,6 +72,8 @@ def parse_switch(text: str) -> bool:
 
 def parse_path(text: str) -> Path:
     """An absolute path; ``~`` is a home directory. Raises ValueError."""
+    if "\0" in text:
+        raise ValueError(f"{text!r} is no path")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:

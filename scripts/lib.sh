@@ -90,7 +90,7 @@ install_project() {
     wanted=$(cat "$root/pyproject.toml" "$root/constraints.txt" <(echo "$root") | sha256sum | cut -d ' ' -f 1)
     # What dev installs has all of demo in it.
     for stamp in "$venv/.kheopsfs-dev" "$venv/.kheopsfs-$extra"; do
-        [ "$extra" = bench ] && [ "$stamp" = "$venv/.kheopsfs-dev" ] && continue
+        [[ $extra = bench || $extra = fuzz ]] && [ "$stamp" = "$venv/.kheopsfs-dev" ] && continue
         [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
     done
     # Its programs name their interpreter by its full path, so one that was moved or copied does not work.

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kheopsfs.cli.access import Access, gain_access
-from kheopsfs.cli.console import out, report
+from kheopsfs.cli.console import out, plain, report
 from kheopsfs.cli.options import Auth, InsecureHttp, Target, TokenFile
 from kheopsfs.errors import CacheUnusableError, FUSEUnavailableError, KheopsfsError
 from kheopsfs.mount.environment import (
@@ -59,7 +59,7 @@ def check(
     ]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for title, text in rows:
-        table.add_row(Text(title, style="bold"), Text(text))
+        table.add_row(Text(title, style="bold"), plain(text))
     out.print(table, soft_wrap=False)
     for failure in failures:
         report(failure)

@@ -4,7 +4,8 @@ A command ends with 0 if it did what was asked. A failure that is understood (`K
 what to do, and the exit status of its kind; anything else is a bug, shows its traceback and ends with 1.
 
 Error messages and paths are printed as they are: nothing in them is read as markup, no line is broken where it can be
-copied from.
+copied from. But what would move the cursor, change colours or turn the reading direction is shown as an escape, for a
+server may have put it there.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from kheopsfs.errors import (
     ServerUnreachableError,
     TLSError,
     TokenRefusedError,
+    printable,
 )
 from kheopsfs.mount.launch import INTERRUPTED
 
@@ -50,9 +52,14 @@ NEXT_STEP = {
 """What a user can try, by exit status. The messages of the others say it themselves."""
 
 
+def plain(text: str, style: str = "") -> Text:
+    """Text for the terminal in which nothing is an instruction to it."""
+    return Text(printable(text, keep="\n"), style=style)
+
+
 def report(error: KheopsfsError) -> None:
     """Say what failed, in red, and what can be done about it."""
-    err.print(Text(f"kheopsfs: {error}", style="bold red"))
+    err.print(plain(f"kheopsfs: {error}", "bold red"))
     if error.exit_code in NEXT_STEP:
         err.print(Text(NEXT_STEP[error.exit_code]))
 
@@ -71,4 +78,4 @@ def concluded() -> Iterator[None]:
 
 def warn(text: str) -> None:
     """Say something that a user should know, though all goes on."""
-    err.print(Text(f"kheopsfs: {text}", style="yellow"))
+    err.print(plain(f"kheopsfs: {text}", "yellow"))

@@ -78,20 +78,23 @@ def parts(instances: Iterator[Instance], make: Callable[[Instance], Part], call:
         if number == plan.option("partial", "parts"):
             return
         part = make(instance)
-        if _hits(plan, "wrong_instance", number):
-            part = make(_stranger(call, instance))
-        elif _hits(plan, "junk", number):
+        if hits(plan, "wrong_instance", number):
+            part = make(stranger(call, instance)[1])
+        elif hits(plan, "junk", number):
             part = Part(part.media_type, MemoryBody(b"this is no DICOM file\r\n" * 1000))
         yield part
-        if _hits(plan, "duplicate", number):
+        if hits(plan, "duplicate", number):
             yield part
 
 
-def _hits(plan: Plan, kind: str, number: int) -> bool:
+def hits(plan: Plan, kind: str, number: int) -> bool:
+    """Whether a fault of this kind strikes part `number`."""
     return plan.get(kind) is not None and plan.option(kind, "part", 0) == number
 
 
-def _stranger(call: Call, asked: Instance) -> Instance:
+def stranger(call: Call, asked: Instance) -> tuple[Series, Instance]:
+    """The instance that is delivered in place of the one that was asked for, and its series."""
     wanted = call.plan.option("wrong_instance", "uid")
-    others = (one for one in call.library.instances() if one is not asked)
-    return next(one for one in others if wanted in (None, one.SOPInstanceUID))
+    every = (series for study in call.library.studies.values() for series in study.series.values())
+    others = ((series, one) for series in every for one in series.instances.values() if one is not asked)
+    return next((series, one) for series, one in others if wanted in (None, one.SOPInstanceUID))

@@ -5,6 +5,7 @@ record is encoded once with zeros to learn its length, and once more when all pl
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -39,14 +40,14 @@ class _Record:
     position: int = 0
 
 
-def build(study: Study, files: list[tuple[Series, Instance, str]]) -> bytes:
-    """The DICOMDIR of one study.
+def build(studies: Mapping[str, Study], files: list[tuple[Series, Instance, str]]) -> bytes:
+    """The DICOMDIR of some files.
 
     Args:
-        study: what the files belong to.
+        studies: what the files belong to, by UID.
         files: each instance with its series and its name in the file set, slashes between the components.
     """
-    root = _tree(study, files)
+    root = _tree(studies, files)
     every = list(_flatten(root))
     meta = _header()
     position = len(_file(meta, root, every, b""))
@@ -58,7 +59,16 @@ def build(study: Study, files: list[tuple[Series, Instance, str]]) -> bytes:
     return _file(meta, root, every, items)
 
 
-def _tree(study: Study, files: list[tuple[Series, Instance, str]]) -> list[_Record]:
+def _tree(studies: Mapping[str, Study], files: list[tuple[Series, Instance, str]]) -> list[_Record]:
+    below: dict[str, dict[str, _Record]] = {}
+    for series, instance, name in files:
+        of_study = below.setdefault(series.StudyInstanceUID, {})
+        record = of_study.setdefault(series.SeriesInstanceUID, _Record(_series(series)))
+        record.children.append(_Record(_instance(instance, name)))
+    return [_patient(studies[uid], list(series.values())) for uid, series in below.items()]
+
+
+def _patient(study: Study, series: list[_Record]) -> _Record:
     patient = _record("PATIENT")
     patient.PatientName = _text(study, "00100010")
     patient.PatientID = _text(study, "00100020") or "none"
@@ -69,12 +79,7 @@ def _tree(study: Study, files: list[tuple[Series, Instance, str]]) -> list[_Reco
     entry.StudyInstanceUID = study.StudyInstanceUID
     entry.StudyID = _text(study, "00200010")
     entry.AccessionNumber = _text(study, "00080050")
-    below: dict[str, _Record] = {}
-    for series, instance, name in files:
-        if series.SeriesInstanceUID not in below:
-            below[series.SeriesInstanceUID] = _Record(_series(series))
-        below[series.SeriesInstanceUID].children.append(_Record(_instance(instance, name)))
-    return [_Record(patient, [_Record(entry, list(below.values()))])]
+    return _Record(patient, [_Record(entry, series)])
 
 
 def _record(kind: str) -> Dataset:

@@ -14,6 +14,7 @@ kind                  what happens (further members)
 ``content_type``      Content-Type is `media_type`
 ``gzip``              compressed although the client did not offer it
 ``cut``               the body ends early and looks complete: after `byte` bytes of it or `fraction` of it
+``endless``           `byte` bytes of the body, then zeros without end
 ``reset``             TCP reset, after `byte` bytes of the body, without `byte` before the headers
 ``stall``             silence, after `byte` bytes, without `byte` before the headers, until the fault is lifted
 ``trickle``           at most `bytes` each `seconds`
@@ -43,6 +44,7 @@ KINDS = frozenset(
         "content_type",
         "gzip",
         "cut",
+        "endless",
         "reset",
         "stall",
         "trickle",

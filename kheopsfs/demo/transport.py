@@ -7,6 +7,7 @@ compress whatever the client allows. Bodies are pulled only as fast as the clien
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import struct
 import zlib
@@ -157,7 +158,9 @@ class Connection:
             self.revoke()
 
     def _cut(self, pieces: Iterator[Bytes]) -> Iterator[Bytes]:
-        """The body, ended early if a fault says so."""
+        """The body, ended early or never if a fault says so."""
+        if fault := self._plan.get("endless"):
+            return itertools.chain(_take(pieces, fault.options["byte"]), itertools.repeat(bytes(PIECE)))
         fault = self._plan.get("cut")
         if fault is None:
             return pieces

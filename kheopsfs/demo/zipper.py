@@ -19,7 +19,7 @@ from kheopsfs.demo.answers import NO_CACHE, Answer, Call, ErrorAnswer, UpstreamE
 from kheopsfs.demo.bodies import Bytes
 from kheopsfs.demo.conversion import decompressed
 from kheopsfs.demo.credentials import for_proxy
-from kheopsfs.demo.delivery import CLOSING, cut, failure, of_series
+from kheopsfs.demo.delivery import CLOSING, cut, failure, hits, of_series, stranger
 from kheopsfs.demo.library import Instance, Series
 
 ZIP = "application/zip"
@@ -77,6 +77,8 @@ def _stream(call: Call, principal: Principal, visible: list[Series]) -> Iterator
     try:
         for series, instance in of_series(call, principal, visible):
             number = len(files) + 1
+            if hits(call.plan, "wrong_instance", number - 1):
+                series, instance = stranger(call, instance)  # noqa: PLW2901
             name = f"DICOM/{number // FILES_PER_FOLDER}/{number}"
             with archive.open(_Entry(name), "w") as entry:
                 for piece in cut(decompressed(instance)[1], fails(number - 1)):
@@ -85,7 +87,7 @@ def _stream(call: Call, principal: Principal, visible: list[Series]) -> Iterator
             files.append((series, instance, name))
         if fails(CLOSING) is None:
             with archive.open(_Entry("DICOMDIR"), "w") as entry:
-                entry.write(dicomdir.build(call.library.studies[visible[0].StudyInstanceUID], files))
+                entry.write(dicomdir.build(call.library.studies, files))
     except UpstreamError:
         pass  # what the Java stream does when it is left by an exception: close, and so look whole
     archive.close()

@@ -1,7 +1,8 @@
 """What the server lists, kept: in memory, on disk, and as fresh as it need be.
 
 Model. A listing is *fresh* for `ttl` seconds. A fresh one is shown at once. A stale one is asked for again; it is
-shown if the server takes longer than `STALE_GRACE`, and the answer then serves the next reader. When the server cannot
+shown if the server takes longer than `STALE_GRACE`, and the answer then serves the next reader. After a reader waited
+that long in vain, nobody else does until the server has been heard again. When the server cannot
 be reached or answers badly, what is kept is shown however old; when it says that the object is gone or that we may not
 see it, nothing kept is shown.
 
@@ -15,6 +16,7 @@ token ever sees what was listed for another.
 import errno
 import functools
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -82,6 +84,7 @@ class Catalogue:
         self._rows_in_memory = 0
         self._flights: Joined[Query, Listing] = Joined(nursery)
         self._revisions = 0
+        self._waited_in_vain = -math.inf  # when, on trio's clock
         self.on_change: Callable[[Query], None] = lambda _query: None
 
     async def listing(self, query: Query) -> Listing:
@@ -98,9 +101,12 @@ class Catalogue:
             return known
         if self._gate.server_down:
             return known
+        silent = self._waited_in_vain > self._gate.client.last_heard
+        grace = 0 if silent else STALE_GRACE
         try:
-            with trio.move_on_after(STALE_GRACE if self._ttl else float("inf")):
+            with trio.move_on_after(grace if self._ttl else math.inf):
                 return await self._renew(query)
+            self._waited_in_vain = trio.current_time()
         except KheopsfsError as error:
             if not _may_show_stale(error):
                 raise
@@ -194,14 +200,25 @@ class Catalogue:
         stored = self._kept.get(self._key(query))
         if stored is None:
             return None
-        try:
-            return _decoders[type(query)].decode(stored.payload), stored.fetched_at
-        except msgspec.DecodeError:  # written by another version
+        rows = decoded(query, stored.payload)
+        if rows is None:
             log.info("a kept listing of another version was dropped")
             return None
+        return rows, stored.fetched_at
 
     def _keep(self, query: Query, rows: Sequence[Record]) -> None:
         self._kept.put(self._key(query), _encoder.encode(rows))
+
+
+def decoded(query: Query, payload: bytes) -> Sequence[Record] | None:
+    """The rows of a listing that was kept; None if they are not what this version keeps, down to the last attribute."""
+    try:
+        rows = _decoders[type(query)].decode(payload)
+        for row in rows:
+            row.attributes()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return rows
 
 
 def _without_hints(query: Query) -> Query:

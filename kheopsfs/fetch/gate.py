@@ -2,24 +2,31 @@
 
 Model. The token is *alive* or *dead*. Only introspection decides (the Kheops contract: 401 is overloaded). While it is
 dead, `admit` refuses everything, cached content included, until another token appears in the token file or the
-server takes the old one again. The server is *up* or *down*. A request that found nobody only raises the suspicion;
-a probe decides, so that one broken URL never shuts out the others. While the server is down, requests fail at once
-instead of each waiting for its own deadline, and the probe goes on in the background until the server is back. A token
-that nobody could ask about for a week counts as dead until the server is back.
+server takes the old one again. The server is *up* or *down*. A request that found nobody, or only silence, raises no
+more than the suspicion; a probe decides, so that one broken URL never shuts out the others. While the server is down,
+requests fail at once instead of each waiting for its own deadline, and the probe goes on in the background until the
+server is back. A token that nobody could ask about for a week counts as dead until the server is back.
+
+Who waits in line does not wait for one silent request after the other: whoever stood there for an idle deadline in
+which nobody heard a single byte is told that the server stalls. One that still sends to anybody costs nobody anything,
+however slow it is. When the server turns out to be down, or the token dead, everybody in line is told at once. And
+since one series may stall while the rest of the PACS is well, no series holds all turns.
 
 An offline mount has an `OfflineGate`, through which nothing ever passes.
 
 Each change of state is one line in the log, not one line per file.
 
-Invariants: at most `CONCURRENT_REQUESTS` requests are under way; among those waiting, a demanded one goes before every
-speculative one, and equals go in order of arrival. A waiter that is cancelled gives its turn to the next.
+Invariants: at most `CONCURRENT_REQUESTS` requests are under way, `REQUESTS_PER_SERIES` of them for one series; among
+those who may have the next turn, a demanded one goes before every speculative one, and equals go in order of arrival.
+A waiter that is cancelled takes no turn with it.
 """
 
-import heapq
+import bisect
 import itertools
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
@@ -40,6 +47,7 @@ from kheopsfs.kheops.tokens import TokenInfo
 log = logging.getLogger(__name__)
 
 CONCURRENT_REQUESTS = 6  # Kheops has 10 database connections for everybody; more from one client only queue there
+REQUESTS_PER_SERIES = 4  # the first instance, the stream, two that overtake it; two turns are left for everything else
 FIRST_PROBE_PAUSE = 1.0  # seconds between probes of a server that is down, growing by half …
 LONGEST_PROBE_PAUSE = 10.0  # … up to this: people notice a server that came back within ten seconds
 TOKEN_FILE_PAUSE = 1.0  # seconds between looks at the token file: who puts a token there may revoke the old one next
@@ -55,6 +63,15 @@ class Priority(IntEnum):
     SPECULATIVE = 1  # nobody waits yet
 
 
+class _Place:
+    """A place in line: it ends with a turn, or with a refusal."""
+
+    def __init__(self, series: str | None) -> None:
+        self.series = series
+        self.called = trio.Event()
+        self.refusal: KheopsfsError | None = None
+
+
 class Gate:
     """The one way to the server. Run `watch` as long as the gate is used."""
 
@@ -68,7 +85,8 @@ class Gate:
         self._dead: str | None = None
         self._down: str | None = None
         self._free = CONCURRENT_REQUESTS
-        self._queue: list[tuple[int, int, trio.Event]] = []
+        self._of_series: Counter[str | None] = Counter()
+        self._line: list[tuple[int, int, _Place]] = []
         self._arrivals = itertools.count()
         self._suspicion = trio.Event()
         self._used = False
@@ -91,54 +109,86 @@ class Gate:
         return self._down is not None
 
     @asynccontextmanager
-    async def request(self, priority: Priority) -> AsyncIterator[Client]:
+    async def request(self, priority: Priority, series: str | None = None) -> AsyncIterator[Client]:
         """Wait for a turn and hold it for the body of the `async with`.
+
+        Args:
+            priority: who goes first.
+            series: the SeriesInstanceUID if it is for bodies of one series.
 
         Raises:
             TokenRefusedError: the token is dead.
             ServerUnreachableError: the server is known to be down.
+            StalledError: nobody heard anything of the server for as long as one request may wait for it.
         """
         self._check()
-        await self._take_turn(priority)
+        await self._take_turn(priority, series)
         try:
             self._check()
             yield self.client
-        except ServerUnreachableError:
+        except (ServerUnreachableError, StalledError):
             self._suspicion.set()
             raise
         except TokenRefusedError as error:
             self._declare_dead(str(error))
             raise
         finally:
-            self._pass_turn()
+            self._return_turn(series)
 
     def _check(self) -> None:
         self.admit()
         if self._down is not None:
             raise ServerUnreachableError(self._down)
 
-    async def _take_turn(self, priority: Priority) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        turn = trio.Event()
-        entry = (int(priority), next(self._arrivals), turn)
-        heapq.heappush(self._queue, entry)
+    async def _take_turn(self, priority: Priority, series: str | None) -> None:
+        place = _Place(series)
+        entry = (int(priority), next(self._arrivals), place)
+        bisect.insort(self._line, entry)
+        self._call_next()
         try:
-            await turn.wait()
-        except trio.Cancelled:
-            if turn.is_set():
-                self._pass_turn()
-            else:
-                self._queue.remove(entry)
-                heapq.heapify(self._queue)
+            await self._stand_in_line(place)
+        except BaseException:
+            if not place.called.is_set():
+                self._line.remove(entry)
+            elif place.refusal is None:
+                self._return_turn(series)
             raise
 
-    def _pass_turn(self) -> None:
-        if self._queue:
-            heapq.heappop(self._queue)[2].set()
-        else:
-            self._free += 1
+    async def _stand_in_line(self, place: _Place) -> None:
+        silent_since = trio.current_time()
+        while not place.called.is_set():
+            silent_since = max(silent_since, self.client.last_heard)
+            with trio.CancelScope(deadline=silent_since + self.client.idle_timeout) as patience:
+                await place.called.wait()
+            if patience.cancelled_caught and self.client.last_heard <= silent_since:
+                raise StalledError("the server is silent: no answer brought a byte for the idle timeout")
+        if place.refusal is not None:
+            raise place.refusal
+
+    def _call_next(self) -> None:
+        """Give free turns to those in line, the first first; pass over who waits for a series that has its share."""
+        for entry in self._line[:] if self._free else ():
+            place = entry[2]
+            if self._of_series[place.series] < REQUESTS_PER_SERIES or place.series is None:
+                self._line.remove(entry)
+                self._free -= 1
+                self._of_series[place.series] += 1
+                place.called.set()
+            if not self._free:
+                return
+
+    def _return_turn(self, series: str | None) -> None:
+        self._free += 1
+        self._of_series[series] -= 1
+        if not self._of_series[series]:
+            del self._of_series[series]
+        self._call_next()
+
+    def _refuse_line(self, error: KheopsfsError) -> None:
+        for _, _, place in self._line:
+            place.refusal = type(error)(*error.args)  # one for each, because a traceback grows with every raise
+            place.called.set()
+        self._line.clear()
 
     # -- the state of token and server -------------------------------------------------------------------------------
 
@@ -220,11 +270,13 @@ class Gate:
             log.error("the token is refused: %s", reason)
         self._dead = reason
         self._suspicion.set()
+        self._refuse_line(TokenRefusedError(reason))
 
     def _declare_down(self, reason: str) -> None:
         if self._down is None:
             log.error("the server cannot be reached, only what is cached can be read: %s", reason)
         self._down = reason
+        self._refuse_line(ServerUnreachableError(reason))
 
     def _declare_up(self) -> None:
         if self._down is not None:

@@ -10,6 +10,7 @@ Invariants: nobody downloads an instance twice at once; a body that is handed ou
 ones, see `arriving`), and is the caller's to close.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
 from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
 from kheopsfs.fetch.single import SingleRetrievals
-from kheopsfs.fetch.sizes import bound
+from kheopsfs.fetch.sizes import bound, ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance, InstancesQuery
@@ -31,6 +32,7 @@ PATTERN = 2  # different instances missed in one series that show somebody walki
 PATIENCE = 1.0  # seconds to wait for a part before asking for it alone: longer is felt at a viewer's first image
 OVERTAKES = 1  # per stream: a 500-slice series then costs one request for the first, one stream, one overtaking
 STUCK = 10.0  # seconds without any part after which the stream is no reason to wait
+VAIN_PAUSE = 30.0  # seconds without a stream after one that brought nothing: each reader would wait for the next one
 DRAINED_SHARE = 0.75  # of a series that was opened when the next one is started: the line is then about to fall idle
 LEAST_DRAINED = 3  # instances; somebody who opens one or two has shown no direction
 STREAMED_SHARE = 0.5  # of the cache that a series may take: a larger one would evict its own parts before they are read
@@ -46,6 +48,7 @@ class _Access:
         self.followed = False  # the next series was started
         self.last_miss = trio.current_time()
         self.stream: SeriesStream | None = None
+        self.no_stream_before = -math.inf
 
     def miss(self, SOPInstanceUID: str) -> None:
         now = trio.current_time()
@@ -144,13 +147,15 @@ class Instances:
 
     def _start_stream(self, of: Instance | InstancesQuery, access: _Access, priority: Priority) -> None:
         listing = self._catalogue.peek(InstancesQuery(of.StudyInstanceUID, of.SeriesInstanceUID))
-        if listing is None or of.SeriesInstanceUID in self._streams:
+        if listing is None or of.SeriesInstanceUID in self._streams or trio.current_time() < access.no_stream_before:
             return
         files = [InstanceFile(row) for row in listing.rows if isinstance(row, Instance)]
         if sum(map(bound, files)) > self._intake.store.size_limit * STREAMED_SHARE:
             return
         stream = access.stream = SeriesStream(
-            self._intake, {file.instance.SOPInstanceUID: self._key(file) for file in files}
+            self._intake,
+            {file.instance.SOPInstanceUID: self._key(file) for file in files},
+            max((ceiling(file, self._intake.store.size_limit) for file in files), default=0),
         )
 
         async def run() -> None:
@@ -158,6 +163,8 @@ class Instances:
                 await stream.run(self._gate, of.StudyInstanceUID, of.SeriesInstanceUID, priority)
             finally:
                 access.stream = None
+                if stream.in_vain:
+                    access.no_stream_before = trio.current_time() + VAIN_PAUSE
 
         self._streams.start(of.SeriesInstanceUID, run)
 

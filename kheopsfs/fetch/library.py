@@ -125,10 +125,13 @@ class Library:
         Raises:
             KheopsfsError: with `exact_sizes`, as `open`.
         """
-        await self._sizes.load([self._key(content)])
+        key = self._key(content)
+        await self._sizes.load([key])
         if not self.size(content).exact:
             if self._exact_sizes:
-                (await self._fetch(content, whole=True)).close()
+                body = await self._fetch(content, whole=True)
+                body.close()
+                await self._note_size(key, body.size)  # the cache may have it a moment before the ledger
             elif isinstance(content, InstanceFile):
                 await self._instances.settle(content.instance)
         return self.size(content)

@@ -1,8 +1,8 @@
 """What the server makes anew each time it is asked: thumbnails and zips.
 
 No boundary proves these whole, so their structure must (the Kheops contract, "Truncation can look complete"): a JPEG
-ends with EOI; a zip ends with DICOMDIR and holds as many instances as the source's series list says. Until that is
-checked, nothing is shown and nothing is kept.
+ends with EOI; a zip ends with DICOMDIR, which names no other series than the source's list, and holds as many instances
+as that list says. Until that is checked, nothing is shown and nothing is kept.
 
 A zip that is kept is still the study's only while the source's series list says what it said when the zip was made; the
 study list's counts do not tell, for one series may have taken the place of another. The server ignores `album` and
@@ -11,9 +11,10 @@ asked for with a viewer token that sees just that source of that study.
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from statistics import median_low
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import trio
 
@@ -21,8 +22,9 @@ from kheopsfs.errors import BadAnswerError, NotFoundError, ServerFaultError, Ser
 from kheopsfs.fetch.catalogue import Catalogue, Listing
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined
+from kheopsfs.fetch.sizes import ceiling
 from kheopsfs.fetch.spool import Intake
-from kheopsfs.kheops.completeness import check_zip
+from kheopsfs.kheops.completeness import check_zip, check_zip_origin
 from kheopsfs.kheops.contents import Content, InstanceThumbnail, SeriesThumbnail, StudyZip
 from kheopsfs.kheops.records import Instance, InstancesQuery, Record, Series, SeriesQuery
 from kheopsfs.kheops.retrieve import jpeg, study_zip, zip_token_needed
@@ -88,12 +90,13 @@ class Renditions:
                 data = await self._series_jpeg(series)
         bodies: list[Body] = []
         async with self._intake.spooling(lambda _key, body: bodies.append(body)) as spool:
+            spool.begin(len(data))
             await spool.write(data)
             spool.commit(key)
         return bodies[0]
 
     async def _jpeg(self, of: Series | Instance, SOPInstanceUID: str | None) -> bytes:
-        async with self._gate.request(Priority.DEMANDED) as client:
+        async with self._gate.request(Priority.DEMANDED, of.SeriesInstanceUID) as client:
             return await jpeg(client, of.StudyInstanceUID, of.SeriesInstanceUID, SOPInstanceUID)
 
     async def _series_jpeg(self, series: Series) -> bytes:
@@ -112,8 +115,14 @@ class Renditions:
     async def _zip(self, rendition: StudyZip, key: str) -> Body:
         StudyInstanceUID = rendition.study.StudyInstanceUID
         listing = await self._catalogue.refresh(SeriesQuery(rendition.source, StudyInstanceUID))
-        counts = [_count(row) for row in listing.rows]
-        expected = sum(map(int, counts)) if all(count.isdecimal() for count in counts) else None
+        counts = [_whole(_count(row)) for row in listing.rows]
+        expected = None if None in counts else sum(filter(None, counts))
+        series = {row.SeriesInstanceUID for row in listing.rows if isinstance(row, Series)}
+
+        def check(file: BinaryIO) -> None:
+            check_zip(file, expected)
+            check_zip_origin(file, StudyInstanceUID, series)
+
         bodies: list[Body] = []
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
@@ -122,10 +131,11 @@ class Renditions:
             token = None
             if zip_token_needed(self._gate.info, rendition.source):
                 token = await client.viewer_token(StudyInstanceUID, rendition.source)
+            spool.begin(ceiling(rendition, self._intake.store.size_limit))
             async with study_zip(client, StudyInstanceUID, token) as pieces:
                 async for piece in pieces:
                     await spool.write(piece)
-            spool.commit(key, lambda file: check_zip(file, expected))
+            spool.commit(key, check)
         await trio.to_thread.run_sync(self._intake.store.listings.put, _made_of(key), _contents(listing))
         return bodies[0]
 
@@ -157,5 +167,9 @@ def _contents(listing: Listing) -> bytes:
 
 
 def _number(instance: Instance) -> int:
-    text = instance.attributes().get("InstanceNumber", "")
-    return int(text) if text.removeprefix("-").isdecimal() else 0
+    return _whole(instance.attributes().get("InstanceNumber", "")) or 0
+
+
+def _whole(text: str) -> int | None:
+    """An integer string (PS3.5 6.2) from a list; None when it is none."""
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,12}", text) else None

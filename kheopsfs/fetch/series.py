@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import trio
 
-from kheopsfs.errors import KheopsfsError
+from kheopsfs.errors import KheopsfsError, ServerFaultError, StalledError
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.retrieve import InstanceBegun, InstanceBytes, InstanceProven, instances
@@ -37,9 +37,10 @@ class _Waiter:
 class SeriesStream:
     """The retrieval of what is missing of one series. Create, then `run` once in a task."""
 
-    def __init__(self, intake: Intake, key_of: dict[str, str]) -> None:
-        """`key_of`: the cache key of every listed instance, by SOPInstanceUID."""
+    def __init__(self, intake: Intake, key_of: dict[str, str], limit: int) -> None:
+        """`key_of`: the cache key of every listed instance, by SOPInstanceUID; `limit`: bytes that one may have."""
         self._intake = intake
+        self._limit = limit
         self._key_of = key_of
         self._uid_of = {key: SOPInstanceUID for SOPInstanceUID, key in key_of.items()}
         self._missing = set(key_of)  # not on the disk yet
@@ -49,6 +50,7 @@ class SeriesStream:
         self._last_interest = trio.current_time()
         self.last_progress = trio.current_time()
         self.overtaken = 0
+        self.in_vain = False  # the server failed or stalled before it delivered a single instance
 
     def will_deliver(self, SOPInstanceUID: str) -> bool:
         """Whether it is worth waiting for this instance here."""
@@ -98,6 +100,8 @@ class SeriesStream:
                 len(self._missing),
                 failures.exceptions[0],
             )
+            refused = isinstance(failures.exceptions[0], ServerFaultError | StalledError)
+            self.in_vain = refused and not self._arrived
         finally:
             self._ended = True
             for waiters in self._waiters.values():
@@ -107,7 +111,7 @@ class SeriesStream:
     async def _retrieve(self, gate: Gate, StudyInstanceUID: str, SeriesInstanceUID: str, priority: Priority) -> None:
         async with (
             self._intake.spooling(self._hand_out) as spool,
-            gate.request(priority) as client,
+            gate.request(priority, SeriesInstanceUID) as client,
             instances(client, StudyInstanceUID, SeriesInstanceUID, None) as events,
         ):
             key: str | None = None  # of the instance that is arriving, if it is one that we want
@@ -116,6 +120,7 @@ class SeriesStream:
                     case InstanceBegun(SOPInstanceUID=current):
                         wanted = current in self._missing and current not in self._arrived
                         key = self._key_of[current] if wanted else None
+                        spool.begin(self._limit)
                     case InstanceBytes(data=data) if key is not None:
                         await spool.write(data)
                     case InstanceProven() if key is not None:

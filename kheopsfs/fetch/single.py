@@ -15,6 +15,7 @@ from kheopsfs.errors import BadAnswerError
 from kheopsfs.fetch.arriving import Arrival, ArrivingBody
 from kheopsfs.fetch.gate import Gate, Priority
 from kheopsfs.fetch.joined import Joined, Ticket
+from kheopsfs.fetch.sizes import ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile
 from kheopsfs.kheops.records import Instance
@@ -116,12 +117,13 @@ class SingleRetrievals:
         bodies: list[Body] = []
         async with (
             self._intake.spooling(lambda _key, body: bodies.append(body)) as spool,
-            self._gate.request(Priority.DEMANDED) as client,
+            self._gate.request(Priority.DEMANDED, instance.SeriesInstanceUID) as client,
             instances(client, instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID) as events,
         ):
             async for event in events:
                 match event:
                     case InstanceBegun(expected_size=stated_size):
+                        spool.begin(ceiling(InstanceFile(instance), self._intake.store.size_limit))
                         arrival.begin(stated_size)
                         if arrival.may_be_read:
                             spool.on_progress = arrival.advance

@@ -21,6 +21,7 @@ UNKNOWN_SIZE = 8 * 1024 * 1024  # bytes, for an object of which the lists say no
 THUMBNAIL_ROOM = 256 * 1024  # bytes; 250 × 250 RGB pixels are 187 500 before compression
 MOST_SAMPLES = 4  # samples per pixel; the lists do not tell, CMYK had four
 LARGEST_BOUND = 64 * 1024**3  # bytes; `rsync -c` reads up to the bound, so it must not be absurd whatever a list says
+CEILING_FACTOR = 16  # of a bound, beyond which a body is no surprise any more but one that does not end
 GROUPS_AT_HAND = 1000  # series whose sizes are in memory; about 50 MB if each had 500 instances
 STORAGE_OBJECT_SIZE = "77771053"  # dcm4chee's size as stored; a 32-bit number that wraps above 4 GiB
 
@@ -35,6 +36,15 @@ def bound(content: Content) -> int:
             return min(max(instances * ZIPPED_INSTANCE, LEAST_ZIP_BOUND), LARGEST_BOUND)
         case _:
             return THUMBNAIL_ROOM
+
+
+def ceiling(content: Content, cache_size: int) -> int:
+    """Bytes after which a body that is arriving is given up: no server may fill the disk with one that does not end.
+
+    The bound cannot be that limit, for it may be a guess. A body may always take what the whole cache may
+    (`cache_size`, in bytes), and more only if the lists announced something large.
+    """
+    return max(cache_size, bound(content) * (1 if isinstance(content, StudyZip) else CEILING_FACTOR))
 
 
 def _instance_bound(listed: dict[str, str]) -> int:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import trio
 
-from kheopsfs.errors import KheopsfsError
+from kheopsfs.errors import EndlessAnswerError, KheopsfsError
 from kheopsfs.fetch.recent import RecentBodies
 from kheopsfs.fetch.sizes import Sizes
 from kheopsfs.store import Body, Incoming, Store
@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 BATCH_BYTES = 4 * 1024 * 1024  # at most, per hop to a worker thread and transaction of the cache; two are in memory
 
-Piece = bytes | memoryview
+SMALL_PIECE = 4 * 1024  # bytes; smaller ones are joined, because each one kept by itself costs 200 bytes more
+
+Piece = bytes | bytearray | memoryview
 Check = Callable[[BinaryIO], object]
 
 
@@ -78,6 +80,7 @@ class Spool:
         self._committed = committed
         self._batch: list[Piece | _Commit] = []
         self._gathered = 0
+        self._room = 0
         self._proven = 0  # entries of the batch up to its last commit
         self._idle = trio.Event()
         self._idle.set()
@@ -86,13 +89,26 @@ class Spool:
         self.on_progress: Callable[[Incoming], None] | None = None
         """Set to hear of what is on disk of the body that is arriving; it is then written as it comes."""
 
+    def begin(self, limit: int) -> None:
+        """A body begins to arrive, of at most `limit` bytes."""
+        self._room = limit
+
     async def write(self, data: Piece) -> None:
         """Add to the body that is arriving.
 
         Raises:
             DiskFullError: no room.
+            EndlessAnswerError: more than the body's limit.
         """
-        self._batch.append(data)
+        self._room -= len(data)
+        if self._room < 0:
+            raise EndlessAnswerError("a body was given up that is far larger than its list entry, and than the cache")
+        if len(data) >= SMALL_PIECE:
+            self._batch.append(data)
+        elif self._batch and isinstance(last := self._batch[-1], bytearray):
+            last += data
+        else:
+            self._batch.append(bytearray(data))
         self._gathered += len(data)
         if self._gathered >= BATCH_BYTES:
             await self._idle.wait()

@@ -111,7 +111,8 @@ def _host(parts: SplitResult) -> str:
     host = (parts.hostname or "").lower()
     if ":" in host:
         try:
-            return str(ipaddress.IPv6Address(host))
+            # The stroke takes away the meaning of a zone (%eth0), which may be any text and means something here only.
+            return str(ipaddress.IPv6Address(host.replace("%", "/")))
         except ValueError:
             raise BadURLError(f"The host in the address of the server is no IPv6 address. {_EXAMPLE}") from None
     try:

@@ -7,11 +7,15 @@ between may answer HTML for anything, so nothing is parsed on trust.
 Content coding is undone here and not by httpx, which neither bounds what one piece expands to nor notices that a gzip
 stream ends early. JSON is asked for with gzip, binaries with ``identity``; a server that compresses those all the same
 is understood.
+
+Nothing here takes a server's word for how much is to come. A document has a limit in bytes and in values, because one
+that is parsed takes many times its length in memory. A body may be of any length, but it has to *come*: a server that
+sends a byte now and then, which no idle timeout notices, is as silent as one that sends none (see `LEAST_RATE`).
 """
 
 import json
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
@@ -21,14 +25,22 @@ import httpx
 import msgspec
 import trio
 
-from kheopsfs.errors import BadAnswerError
+from kheopsfs.errors import BadAnswerError, StalledError
 from kheopsfs.kheops.address import Address
 from kheopsfs.kheops.failures import Passing, translated
 
 T = TypeVar("T")
 
-# Bytes. The largest honest list, 100 000 albums or a page of 1 000 studies, stays far below.
-ANSWER_LIMIT = 512 * 1024 * 1024
+# Bytes of a document. A page of 1 000 studies takes 1.2 MB; the one list that comes whole, a study's series, less.
+ANSWER_LIMIT = 64 * 1024 * 1024
+
+# Values in a document. Each takes up to 100 bytes once it is parsed, and in JSON as few as two. A page of 1 000 studies
+# has some 200 000.
+_VALUES_LIMIT = 2_000_000
+
+# Bytes per second, on average over `PATIENCE` idle timeouts: less than any line carries, modems included.
+LEAST_RATE = 64
+PATIENCE = 10
 
 # Bytes that one step of decompression may yield; 256 KiB of gzip can hold 256 MiB.
 _DECODED_PIECE = 256 * 1024
@@ -58,7 +70,7 @@ class Body:
 
     Iterating raises:
         BadAnswerError: the connection broke in mid-body, or the compression is damaged.
-        StalledError: no byte for the idle timeout.
+        StalledError: no byte for the idle timeout, or next to none for ten times as long.
 
     Attributes:
         url: where it comes from, without a token.
@@ -69,10 +81,20 @@ class Body:
         received: bytes so far, as they came over the line.
     """
 
-    def __init__(self, address: Address, url: str, response: httpx.Response) -> None:
+    def __init__(
+        self,
+        address: Address,
+        url: str,
+        response: httpx.Response,
+        idle_timeout: float,
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`heard` is called for each piece that comes."""
         self._address = address
+        self._heard = heard
         self.url = url
         self._response = response
+        self._patience = PATIENCE * idle_timeout
         self._coding = response.headers.get("content-encoding", "identity").strip().lower()
         self._line = response.aiter_raw()
         self._pieces = self._decoded()
@@ -139,6 +161,8 @@ class Body:
                     except zlib.error as error:
                         raise BadAnswerError(f"The answer of {self.url} is damaged: {error}.") from error
                     remaining = decoder.unconsumed_tail
+                    if decoder.unused_data:  # which would be kept, all of it
+                        raise BadAnswerError(f"The answer of {self.url} goes on behind the end of its compression.")
             # At most the rest of one repetition, 258 bytes, that did not fit into the last piece.
             yield decoder.flush()
             if self.received and not decoder.eof:
@@ -146,8 +170,21 @@ class Body:
 
     async def _raw(self) -> AsyncGenerator[bytes, None]:
         with translated(self._address, self.url, lambda: self.received):
-            async for piece in self._line:
+            waited, came = 0.0, 0  # only time spent here counts, not what the reader does meanwhile
+            while True:
+                since = trio.current_time()
+                with trio.move_on_after(self._patience - waited) as patience:
+                    piece = await anext(self._line, None)
+                if patience.cancelled_caught:
+                    raise StalledError(f"{self.url} fell silent, but for {came} bytes in {self._patience:.0f} s.")
+                if piece is None:
+                    return
+                waited += trio.current_time() - since
+                came += len(piece)
+                if came >= LEAST_RATE * self._patience:
+                    waited, came = 0.0, 0
                 self.received += len(piece)
+                self._heard()
                 yield piece
 
 
@@ -155,8 +192,9 @@ def parse_json(content: bytes) -> Any:
     """Parse JSON as servers write it: text that is not quite Unicode does not spoil the rest.
 
     Raises:
-        BadAnswerError: not JSON, or not all of it.
+        BadAnswerError: not JSON, not all of it, or absurdly much of it.
     """
+    demand_parsable(content)
     try:
         return msgspec.json.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -165,6 +203,13 @@ def parse_json(content: bytes) -> Any:
             return json.loads(content.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             raise BadAnswerError("The answer is not JSON, or not all of it.") from None
+
+
+def demand_parsable(content: bytes) -> None:
+    """Raises BadAnswerError for JSON that would take gigabytes once it is parsed."""
+    # Every value opens an object or an array or follows a comma, but for the first ones.
+    if sum(map(content.count, (b"{", b"[", b","))) > _VALUES_LIMIT:
+        raise BadAnswerError("The answer holds absurdly many values.")
 
 
 def is_json(media_type: str) -> bool:

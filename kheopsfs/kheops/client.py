@@ -9,22 +9,28 @@ Its promises to the rest of the house:
   the connection; never after a 4xx or a stall. A connection that the server closed while it was idle is no failure.
 * **401 is not taken at its word.** Kheops says it for whatever a token may not see, so the token is introspected, once
   for all requests that ask at the same time. Only `active: false` makes it a `TokenRefusedError`.
-* Every wait can be cancelled.
+* **Nothing that a server sends stays**, cookies included: the token is all that makes a request ours.
+* Every wait can be cancelled, and ends by itself: the headers of an answer after ten idle timeouts, however they drip
+  in and however many interim answers (1xx) precede them; the body as `Body` says.
+* `last_heard` tells silence from slowness: when the last byte of any list or body came.
 
 Concurrency is limited by ten connections; requests beyond wait for one without a deadline, because how long that takes
 says nothing about the server.
 """
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+import trio
 
 from kheopsfs import __version__
 from kheopsfs.errors import (
@@ -32,10 +38,11 @@ from kheopsfs.errors import (
     KheopsfsError,
     NotFoundError,
     PermissionMissingError,
+    StalledError,
     TokenRefusedError,
 )
 from kheopsfs.kheops.address import Address
-from kheopsfs.kheops.answers import Answer, Body, count, is_json, parse_json
+from kheopsfs.kheops.answers import PATIENCE, Answer, Body, count, is_json, parse_json
 from kheopsfs.kheops.auth import auth_for
 from kheopsfs.kheops.credentials import Credentials, Token
 from kheopsfs.kheops.failures import ATTEMPTS, Passing, is_repeatable, refusal, retried, translated, with_status
@@ -67,19 +74,27 @@ class Client:
         address: the server.
         credentials: the token; looked at for every request, so that it can be replaced.
         idle_timeout: seconds without a byte after which the server counts as stalled.
+
+    Attributes:
+        idle_timeout: as given.
+        last_heard: when a byte last came in answer to a GET, on trio's clock. What is posted is about tokens, which
+            Kheops knows by itself; it says nothing of the PACS.
     """
 
     def __init__(self, address: Address, credentials: Credentials, *, idle_timeout: float = 30.0) -> None:
         silence_http_loggers()
         self.address = address
         self.credentials = credentials
+        self.idle_timeout = idle_timeout
         self._http = httpx.AsyncClient(
             transport=Transport(address),
             timeout=httpx.Timeout(idle_timeout, connect=min(_CONNECT_TIMEOUT, idle_timeout), pool=None),
             headers={"User-Agent": f"kheopsfs/{__version__}"},
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
         self._inquiry = Inquiry(self.introspect)
+        self.last_heard = -math.inf
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -157,7 +172,7 @@ class Client:
         """
         headers = {"Accept": accept, "Accept-Encoding": "gzip" if compressed else "identity"}
         request = _Request("GET", path, headers, (200, 206), NotFoundError, params, token=token)
-        body = Body(self.address, self.url(path), await retried(lambda: self._send(request)))
+        body = self._body(request, await retried(lambda: self._send(request)))
         try:
             _demand_no_web_page(body)
             yield body
@@ -219,7 +234,7 @@ class Client:
             KheopsfsError: asking again will not help.
         """
         response = await self._send(request)
-        body = Body(self.address, self.url(request.path), response)
+        body = self._body(request, response)
         total_count = count(response.headers.get("x-total-count"))
         try:
             if body.status != HTTPStatus.OK:
@@ -258,9 +273,21 @@ class Client:
             auth = auth_for(Credentials(request.token, self.credentials.kind))
         else:
             auth = auth_for(self.credentials)
-        with translated(self.address, url):
+        with translated(self.address, url), trio.CancelScope() as patience:
+
+            async def watch(event: str, _info: object) -> None:
+                # The clock starts with the request, not with the wait for a free connection.
+                if event == "http11.receive_response_headers.started":
+                    patience.deadline = trio.current_time() + PATIENCE * self.idle_timeout
+
+            message.extensions["trace"] = watch
             response = await self._http.send(message, auth=auth, stream=True)
+            patience.deadline = math.inf
+        if patience.cancelled_caught:
+            raise StalledError(f"{url} did not come to the end of its headers.")
         logger.debug("%s → %d", request, response.status_code)
+        if request.form is None:
+            self._hear()
         if response.status_code in request.expected:
             return response
         failure = refusal(self.address, url, response)
@@ -275,9 +302,20 @@ class Client:
             raise with_status(request.unseen(f"{url} is not shown to this token."), response.status_code)
         raise failure
 
+    def _body(self, request: "_Request", response: httpx.Response) -> Body:
+        heard = self._hear if request.form is None else lambda: None
+        return Body(self.address, self.url(request.path), response, self.idle_timeout, heard)
+
+    def _hear(self) -> None:
+        self.last_heard = trio.current_time()
+
     async def _log_explanation(self, response: httpx.Response, request: "_Request") -> None:
-        """Read an error to its end, and log the reason if Kheops itself gives one; a web page is not looked at."""
-        body = Body(self.address, self.url(request.path), response)
+        """Read an error to its end, and log the reason if Kheops itself gives one; a web page is not looked at.
+
+        Raises:
+            StalledError: not even the error comes to its end.
+        """
+        body = self._body(request, response)
         try:
             # Kheops states the length of anything this short; what is longer is not worth the wait.
             if body.content_length is None or body.content_length > _EXPLANATION_LIMIT:
@@ -286,6 +324,8 @@ class Client:
             if is_json(body.media_type):
                 message = str(parse_json(content)["message"])
                 logger.debug("%s: %s", request, message.replace(self.credentials.token.reveal(), "…"))
+        except StalledError:
+            raise
         except (KheopsfsError, Passing, TypeError, KeyError):
             return
         finally:

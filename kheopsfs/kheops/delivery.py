@@ -63,8 +63,7 @@ class InstanceReader:
         self._partial = partial
         self._parts = 0
         self._expected_size: int | None = None
-        self._head: list[memoryview] | None = None  # of the part that has not said yet which instance it is
-        self._head_size = 0
+        self._head: bytearray | None = None  # of the part that has not said yet which instance it is
         self._next_look = _FIRST_LOOK
         self.complete = False  # the closing boundary was seen, and nothing before it was wrong
 
@@ -80,9 +79,8 @@ class InstanceReader:
                 if self._head is None:
                     yield InstanceBytes(event.data)
                     continue
-                self._head.append(event.data)
-                self._head_size += len(event.data)
-                if self._head_size >= self._next_look:
+                self._head += event.data
+                while self._head is not None and len(self._head) >= self._next_look:
                     yield from self._look(final=False)
             elif isinstance(event, PartBegun):
                 self._begin(event)
@@ -112,21 +110,20 @@ class InstanceReader:
         if self._asked is not None and self._parts > 1:
             raise BadAnswerError("The server delivered more than the one instance that was asked for.")
         self._expected_size = part.content_length
-        self._head = []
-        self._head_size = 0
+        self._head = bytearray()  # a copy: views of pieces of one byte would take a hundred times as much
         self._next_look = _FIRST_LOOK
 
     def _look(self, *, final: bool) -> Iterator[InstanceEvent]:
         """Ask the head which instance it is; if it tells, let it pass."""
         if self._head is None:
             return
-        SOPInstanceUID = identify(b"".join(self._head), final)
+        # Looked at are 1, 2, 4 … KiB, wherever the pieces end: how an answer was cut must not change what it is.
+        SOPInstanceUID = identify(bytes(self._head if final else self._head[: self._next_look]), final)
         if SOPInstanceUID is None:
-            self._next_look = min(2 * self._head_size, HEAD_LIMIT)
+            self._next_look = min(2 * self._next_look, HEAD_LIMIT)
             return
         if self._asked not in (None, SOPInstanceUID):
             raise BadAnswerError("The server delivered another instance than the one that was asked for.")
         yield InstanceBegun(SOPInstanceUID, self._expected_size)
-        for data in self._head:
-            yield InstanceBytes(data)
-        self._head = None
+        head, self._head = self._head, None
+        yield InstanceBytes(memoryview(head))

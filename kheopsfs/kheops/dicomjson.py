@@ -16,15 +16,15 @@ not mind.
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, TypeVar
 
 import msgspec
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 
 from kheopsfs.errors import BadAnswerError
-from kheopsfs.kheops.answers import parse_json
-from kheopsfs.kheops.records import Instance, Record, Series, Study
+from kheopsfs.kheops.answers import demand_parsable, parse_json
+from kheopsfs.kheops.records import UID_PATTERN, Instance, Record, Series, Study
 
 logger = logging.getLogger("kheopsfs.kheops")
 
@@ -56,8 +56,7 @@ _TEXT_LIMIT = 64 * 1024
 # Characters; shorter text cannot reach the limit, whatever its characters are.
 _SHORT_TEXT = _TEXT_LIMIT // 4
 
-# nginx lets digits and dots through and nothing else. The standard ends at 64 characters, some devices do not.
-_UID = re.compile(r"(?=[0-9.]*[0-9])[0-9.]{1,100}", re.ASCII)
+_UID = re.compile(UID_PATTERN)
 
 _TAG = re.compile(r"[0-9A-F]{8}", re.ASCII)
 
@@ -71,8 +70,9 @@ def parse(content: bytes) -> list[Row]:
     """The rows of a list. A row that is no object is an empty one.
 
     Raises:
-        BadAnswerError: not JSON, not all of it, or not an array.
+        BadAnswerError: not JSON, not all of it, not an array, or absurdly much of it.
     """
+    demand_parsable(content)
     try:
         return _decoder.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -112,6 +112,17 @@ def instances(
     ancestors = {"StudyInstanceUID": StudyInstanceUID, "SeriesInstanceUID": SeriesInstanceUID}
     kept = keep | {"SOPInstanceUID"}
     return _records(rows, lambda found: _identified(Instance, found, "SOPInstanceUID", **ancestors), kept)
+
+
+def demand_usable(rows: Sized, records: Sequence[R]) -> Sequence[R]:
+    """The records that were made of rows, unless there are rows and not one was good: that is no empty list.
+
+    Raises:
+        BadAnswerError: then.
+    """
+    if rows and not records:
+        raise BadAnswerError("The answer is a list in which not one row has a usable UID.")
+    return records
 
 
 def cleaned(text: str) -> str:

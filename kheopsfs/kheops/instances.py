@@ -16,7 +16,7 @@ from kheopsfs.kheops import dicomjson
 from kheopsfs.kheops.client import DICOM_JSON, Client
 from kheopsfs.kheops.failures import ATTEMPTS
 from kheopsfs.kheops.metadata import RowSplitter
-from kheopsfs.kheops.pages import PAGE_SIZE, Page
+from kheopsfs.kheops.pages import PAGE_SIZE, ListLimits, Page
 from kheopsfs.kheops.records import Instance, InstancesQuery
 
 logger = logging.getLogger("kheopsfs.kheops")
@@ -84,6 +84,7 @@ async def instances(client: Client, query: InstancesQuery) -> list[Instance]:
 
 async def _search(client: Client, query: InstancesQuery) -> dict[str, Instance]:
     """What the search gives, page after page."""
+    limits = ListLimits()
     wishes = _wishes(query.Modality)
     page, extras = await _first_page(client, query, wishes)
     found = {instance.SOPInstanceUID: instance for instance in page.records}
@@ -94,6 +95,7 @@ async def _search(client: Client, query: InstancesQuery) -> dict[str, Instance]:
         except ServerFaultError as error:
             logger.debug("taken for the end of the list: %s", error)
             break
+        limits.take(page.rows, page.records)
         before = len(found)
         found |= {instance.SOPInstanceUID: instance for instance in page.records}
         rows += page.rows
@@ -137,16 +139,20 @@ async def _page(
         attempts=attempts,
     )
     rows = answer.document or []
-    return Page(_records(query, rows), len(rows), None)
+    return Page(dicomjson.demand_usable(rows, _records(query, rows)), len(rows), None)
 
 
 async def _metadata(client: Client, query: InstancesQuery) -> list[Instance]:
     """What the metadata give, slimmed while they arrive."""
+    limits = ListLimits()
     splitter = RowSplitter()
     found: list[Instance] = []
     async with client.stream(f"{_path(query)}/metadata", accept=DICOM_JSON, compressed=True) as body:
         async for piece in body:
-            found += _records(query, splitter.feed(piece))
+            if rows := splitter.feed(piece):
+                records = _records(query, rows)
+                limits.take(len(rows), records)
+                found += records
     return found + _records(query, splitter.close())
 
 

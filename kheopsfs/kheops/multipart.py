@@ -9,7 +9,7 @@ does not grow with the body. What it believes:
   Kheops server that fails after the first 8 KiB ends the body in the ordinary way (the Kheops contract, "Truncation can
   look complete"). The body is whole only once the closing delimiter was seen; `close` insists on it.
 * A part that states its Content-Length is not searched, but the delimiter must follow right where it says.
-* Preamble and epilogue are nobody's business. How the body was cut into pieces changes nothing.
+* Preamble (up to a limit) and epilogue are nobody's business. How the body was cut into pieces changes nothing.
 
 Lines end with CRLF; an answer with bare LF is not read as if it were right.
 """
@@ -24,6 +24,9 @@ from kheopsfs.errors import BadAnswerError
 
 # Bytes of one part's header block. Servers send three or four short lines; 16 KiB is what HTTP servers allow a request.
 HEADER_LIMIT = 16 * 1024
+
+# Bytes before the first delimiter. Nobody sends any; what goes on like this holds no part.
+PREAMBLE_LIMIT = 64 * 1024
 
 # Blanks a gateway may add after a delimiter (RFC 2046 "transport-padding"). A limit, or a run of blanks would be held.
 PADDING_LIMIT = 256
@@ -76,6 +79,7 @@ class MultipartParser:
         self._stage = _Stage.PREAMBLE
         self._held = b"\r\n"  # so that a dash-boundary at the very start is found like any other
         self._owed: int | None = None  # bytes of the part still to come, where it stated its Content-Length
+        self._preamble = 0  # bytes of it so far
         self.complete = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -99,6 +103,10 @@ class MultipartParser:
             end, delimiter_end = self._find_delimiter(data, position)
             if in_body and end > position:
                 yield PartData(memoryview(data)[position:end])
+            if self._stage is _Stage.PREAMBLE:
+                self._preamble += end - position
+                if self._preamble > PREAMBLE_LIMIT:
+                    raise self._malformed(f"there is no boundary in its first {PREAMBLE_LIMIT} bytes")
             if delimiter_end is None:
                 self._held = data[end:]
                 return

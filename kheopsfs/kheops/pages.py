@@ -4,15 +4,17 @@ A page is asked for by offset. The server says how long the list is, so after th
 time. A list that changes its length meanwhile has shifted under the pages, and rows may have slipped between two of
 them: it is walked again. One that never holds still is given as everything that was seen of it. Rows are told apart by
 their identity, so none is listed twice.
+
+A list that never ends is refused rather than collected until the memory is full.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import trio
 
-from kheopsfs.errors import KheopsfsError
+from kheopsfs.errors import BadAnswerError, KheopsfsError
 from kheopsfs.kheops.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -22,6 +24,11 @@ PAGE_SIZE = 1000
 
 # Pages at a time. The server has ten database connections, and readers of images want some too.
 _SIDE_BY_SIDE = 4
+
+# Rows of one list, bytes of them as they are packed, and pages: what a server may make us collect, and wait for.
+_ROWS_LIMIT = 1_000_000
+_BYTES_LIMIT = 512 * 1024 * 1024
+_PAGES_LIMIT = 10_000
 
 # Walks before a list that keeps changing is taken as it is.
 _WALKS = 3
@@ -37,7 +44,7 @@ class Page(Generic[R]):
         total: how many rows the whole list has; None if the server does not say.
     """
 
-    records: list[R]
+    records: Sequence[R]
     rows: int
     total: int | None
 
@@ -57,12 +64,45 @@ async def all_pages(fetch: Fetch[R], identity: Callable[[R], str]) -> list[R]:
     """
     seen: dict[str, R] = {}
     for _ in range(_WALKS):
-        pages, steady = await _walk(fetch, identity)
+        pages, steady = await _walk(_limited(fetch), identity)
         found = {identity(record): record for page in pages for record in page.records}
         if steady:
             return list(found.values())
         seen |= found
     return list(seen.values())
+
+
+class ListLimits:
+    """What one list has taken so far.
+
+    Raises, from `take`:
+        BadAnswerError: more than any honest list.
+    """
+
+    def __init__(self) -> None:
+        self._pages = 0
+        self._rows = 0
+        self._bytes = 0
+
+    def take(self, rows: int, records: Iterable[Record]) -> None:
+        """So many more rows came, usable or not, and these are the usable ones."""
+        self._pages += 1
+        self._rows += rows
+        self._bytes += sum(len(record.packed) for record in records)
+        if self._pages > _PAGES_LIMIT or self._rows > _ROWS_LIMIT or self._bytes > _BYTES_LIMIT:
+            raise BadAnswerError(f"A list of the server does not end: {self._rows} rows have come.")
+
+
+def _limited(fetch: Fetch[R]) -> Fetch[R]:
+    """The same, until it is too much."""
+    limits = ListLimits()
+
+    async def limited(offset: int) -> Page[R]:
+        page = await fetch(offset)
+        limits.take(page.rows, page.records)
+        return page
+
+    return limited
 
 
 async def _walk(fetch: Fetch[R], identity: Callable[[R], str]) -> tuple[list[Page[R]], bool]:

@@ -14,9 +14,19 @@ queries are hashable: they key the listings in memory and on disk.
 """
 
 import string
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
+
+# nginx lets digits and dots through and nothing else. The standard ends at 64 characters, some devices do not.
+UID_PATTERN = r"^(?=[0-9.]*[0-9])[0-9.]{1,100}\Z"
+
+# Kheops makes ten letters and digits. Some other characters do no harm in a URL or a file name.
+ALBUM_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
+
+# Looked at when a record is decoded: identities become URLs and names, also those of a list that was kept on disk.
+UID = Annotated[str, msgspec.Meta(pattern=UID_PATTERN)]
+AlbumId = Annotated[str, msgspec.Meta(pattern=ALBUM_ID_PATTERN)]
 
 # What the server's lists give of each row. The order is part of what is kept on disk: append only.
 _LISTED = (
@@ -62,28 +72,28 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=Tru
 class Study(Record, frozen=True, gc=False, array_like=True, kw_only=True):
     """One study as a source shows it (PS3.18 10.6, contract: study search)."""
 
-    StudyInstanceUID: str
+    StudyInstanceUID: UID
 
 
 class Series(Record, frozen=True, gc=False, array_like=True, kw_only=True):
     """One series of a study as a source shows it."""
 
-    StudyInstanceUID: str
-    SeriesInstanceUID: str
+    StudyInstanceUID: UID
+    SeriesInstanceUID: UID
 
 
 class Instance(Record, frozen=True, gc=False, array_like=True, kw_only=True):
     """One instance of a series; the same in every source."""
 
-    StudyInstanceUID: str
-    SeriesInstanceUID: str
-    SOPInstanceUID: str
+    StudyInstanceUID: UID
+    SeriesInstanceUID: UID
+    SOPInstanceUID: UID
 
 
 class Album(Record, frozen=True, gc=False, array_like=True, kw_only=True):
     """One album. Its attributes are Kheops's members: ``name``, ``description``, ``number_of_studies``, …"""
 
-    album_id: str
+    album_id: AlbumId
 
 
 class Source(msgspec.Struct, frozen=True):

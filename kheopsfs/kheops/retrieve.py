@@ -13,7 +13,9 @@ nothing on a Kheops server:
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
+
+import trio
 
 from kheopsfs.errors import BadAnswerError, StalledError
 from kheopsfs.kheops.answers import Body
@@ -46,6 +48,10 @@ JPEG_EDGE = 250
 JPEG_LIMIT = 16 * 1024 * 1024
 
 _PARTIAL_CONTENT = 206
+
+# Seconds that the end of the answer may take after the closing boundary. Reading on to it saves a connection; waiting
+# for it keeps somebody from what is already here.
+_EPILOGUE_SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -133,12 +139,13 @@ async def study_zip(client: Client, StudyInstanceUID: str, token: Token | None) 
 
 
 async def _events(body: Body, reader: InstanceReader) -> AsyncGenerator[InstanceEvent, None]:
-    try:
-        async for piece in body:
-            for event in reader.feed(piece):
-                yield event
-    except (BadAnswerError, StalledError):
-        # Behind the closing boundary nothing can spoil the answer any more, not even a connection that breaks.
-        if not reader.complete:
-            raise
+    async for piece in body:
+        for event in reader.feed(piece):
+            yield event
+        if reader.complete:
+            break
     reader.close()
+    # Behind the closing boundary nothing can spoil the answer any more, not even a connection that breaks.
+    with trio.move_on_after(_EPILOGUE_SECONDS), suppress(BadAnswerError, StalledError):
+        async for _ in body:
+            pass

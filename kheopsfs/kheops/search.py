@@ -50,7 +50,7 @@ async def studies(client: Client, info: TokenInfo, source: Source) -> list[Study
         params: Params = {"limit": PAGE_SIZE, "offset": offset, "includefield": "StudyDescription", **narrowing}
         answer = await client.get("/studies", params, parse=dicomjson.parse)
         rows = answer.document or []
-        return Page(dicomjson.studies(rows), len(rows), answer.total_count)
+        return Page(dicomjson.demand_usable(rows, dicomjson.studies(rows)), len(rows), answer.total_count)
 
     return await all_pages(page, lambda study: study.StudyInstanceUID)
 
@@ -59,7 +59,8 @@ async def series(client: Client, info: TokenInfo, query: SeriesQuery) -> list[Se
     """The series of a study that are in a source, each once."""
     path = f"/studies/{query.StudyInstanceUID}/series"
     answer = await client.get(path, _narrowing(info, query.source), parse=dicomjson.parse)
-    found = dicomjson.series(answer.document or [], query.StudyInstanceUID)
+    rows = answer.document or []
+    found = dicomjson.demand_usable(rows, dicomjson.series(rows, query.StudyInstanceUID))
     return list({each.SeriesInstanceUID: each for each in found}.values())
 
 

@@ -15,10 +15,9 @@ from typing import Any, Literal
 
 from kheopsfs.errors import BadAnswerError, TokenRefusedError
 from kheopsfs.kheops.credentials import Token
-from kheopsfs.kheops.records import Source
+from kheopsfs.kheops.records import ALBUM_ID_PATTERN, Source
 
-# Kheops makes ten letters and digits. Some other characters do no harm in a URL or a file name.
-ALBUM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+ALBUM_ID = re.compile(ALBUM_ID_PATTERN)
 
 UNMOUNTABLE = (
     "This token cannot be mounted: it is a login or viewer token. Make a user token or an album token in Kheops."

@@ -17,7 +17,7 @@ from pathlib import Path
 from kheopsfs.errors import KheopsfsError
 from kheopsfs.kheops.address import parse_address
 from kheopsfs.kheops.credentials import Credentials
-from kheopsfs.mount import logs, registry, service
+from kheopsfs.mount import logs, memory, registry, service
 from kheopsfs.mount.launch import Order
 
 log = logging.getLogger("kheopsfs.mount.background")  # __name__ is __main__ here
@@ -28,6 +28,7 @@ UNEXPECTED = 1
 
 def take_order() -> Order:
     """Read the order that `launch` put on standard input, which is then nobody's any more."""
+    memory.keep_to_ourselves()
     order = Order.decode(sys.stdin.buffer.read())
     _point_at(os.devnull, os.O_RDONLY, 0)
     return order

@@ -54,8 +54,7 @@ class MountEntry:
 
 def mount_table() -> list[MountEntry]:
     """What is mounted, in the order of mounting."""
-    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    return [_entry(line) for line in text.splitlines()]
+    return parse_mount_table(Path("/proc/self/mountinfo").read_bytes())
 
 
 def read_ahead_setting(entry: MountEntry) -> Path:
@@ -63,11 +62,19 @@ def read_ahead_setting(entry: MountEntry) -> Path:
     return Path("/sys/class/bdi", entry.device, "read_ahead_kb")
 
 
-def _entry(line: str) -> MountEntry:
+def parse_mount_table(content: bytes) -> list[MountEntry]:
+    """The entries of a mount table. Other users choose names in it: a line that cannot be read is none of ours."""
+    # Only "\n" ends a line here. The kernel does not escape the other characters that `splitlines` takes for ends.
+    lines = content.decode("utf-8", "surrogateescape").split("\n")
+    return [entry for line in lines if (entry := _entry(line)) is not None]
+
+
+def _entry(line: str) -> MountEntry | None:
     before, _, after = line.partition(" - ")
-    _, _, device, _, mountpoint, *_ = before.split(" ")
-    file_system, source, *_ = after.split(" ")
-    return MountEntry(Path(_unescape(mountpoint)), _unescape(file_system), _unescape(source), device)
+    fields, more = before.split(" "), after.split(" ")
+    if len(fields) < 6 or len(more) < 2:
+        return None
+    return MountEntry(Path(_unescape(fields[4])), _unescape(more[0]), _unescape(more[1]), fields[2])
 
 
 def _unescape(field: str) -> str:

@@ -3,6 +3,9 @@
 The token is taken out of the finished line, where message, arguments and traceback have become one text: whatever a
 library puts into any of them, it passes here last. The token in use can change while the mount lives (its file is read
 again), so each line is searched for every token that has been in use.
+
+A message is one line of printable text whatever a server put into it: nothing in a log moves a terminal's cursor or
+looks like a line that we wrote.
 """
 
 import logging
@@ -15,6 +18,7 @@ from pathlib import Path
 import platformdirs
 
 from kheopsfs.config import LogLevel
+from kheopsfs.errors import printable
 from kheopsfs.kheops.credentials import Credentials
 from kheopsfs.mount.registry import private_directory, slug
 
@@ -47,9 +51,13 @@ class RedactingFormatter(logging.Formatter):
             text = text.replace(token, REDACTED)
         return text
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without a traceback."""
+        return printable(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
         """The line for a record."""
-        return self.redact(super().format(record))
+        return printable(self.redact(super().format(record)), keep="\n")
 
 
 class PrivateFileHandler(RotatingFileHandler):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kheopsfs.errors import MountpointError
 from kheopsfs.mount.environment import mount_table
-from kheopsfs.mount.xattrs import CACHED
+from kheopsfs.mount.xattr_names import CACHED
 
 READERS = 4  # files opened at once: enough that the line is never idle, few enough that a series stays one request
 

@@ -173,7 +173,10 @@ def private_directory(path: Path) -> Path:
         MountpointError: it cannot be made, or it exists and is somebody else's.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: `parents=True` would leave the ones above to the umask, and with 0 to everybody.
+        for missing in [*reversed(path.parents), path]:
+            if not missing.exists():
+                missing.mkdir(mode=0o700, exist_ok=True)
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise MountpointError(f"{path} is not a directory of yours; kheopsfs keeps notes on running mounts there.")
@@ -211,7 +214,7 @@ def _read(file: Path) -> Daemon | None:
             url=str(values["url"]),
             log=log,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

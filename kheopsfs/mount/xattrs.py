@@ -6,12 +6,8 @@ is the DICOMweb address, never with a token. On files, `user.kheops.size` says `
 """
 
 from kheopsfs.fetch import Library
+from kheopsfs.mount.xattr_names import CACHED, DICOM, SIZE, URL
 from kheopsfs.tree.nodes import File, Node, attributes_of, url_path
-
-DICOM = "user.dicom."
-SIZE = "user.kheops.size"
-CACHED = "user.kheops.cached"
-URL = "user.kheops.url"
 
 
 def names(node: Node) -> list[str]:

@@ -192,7 +192,7 @@ class Incoming:
         self._digest = xxhash.xxh3_128()
         self._broken = False
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`.
 
         Raises:

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 SIZE_LIMIT = 256 * 2**20
 """Bytes, compressed. 10 000 studies are about 12 MB as DICOM JSON, and 1 MB here."""
 
+PAYLOAD_LIMIT = 2**30
+"""Bytes of one listing before it is compressed; twice what the longest list takes that is collected."""
+
 _LEVEL = 1
 """zlib's fastest."""
 
@@ -94,7 +97,13 @@ def _unpacked(key: str, value: bytes) -> StoredListing | None:
     compressed = value[_HEADER.size :]
     if checksum != _checksum(key, fetched_at, compressed):
         return None
-    return StoredListing(zlib.decompress(compressed), fetched_at)
+    # The checksum is no signature: whoever can write the row can make one, and a bomb besides.
+    decoder = zlib.decompressobj()
+    try:
+        payload = decoder.decompress(compressed, PAYLOAD_LIMIT)
+    except zlib.error:
+        return None
+    return StoredListing(payload, fetched_at) if decoder.eof and not decoder.unused_data else None
 
 
 def _checksum(key: str, fetched_at: float, compressed: bytes) -> bytes:

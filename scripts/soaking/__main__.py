@@ -43,6 +43,7 @@ SETTINGS: dict[str, Any] = {
     "list_ttl": 1.0,
     "cache_size": 6 * 1024**2,  # a third of what there is
     "idle_timeout": 2.0,
+    "read_along": 200_000,  # bytes; seven of the samples are as large as that
     "log_level": "info",
 }
 SUB = "demo-ada"

@@ -52,6 +52,19 @@ def test_the_token_that_was_and_the_one_that_is(formatter: logs.RedactingFormatt
     assert SECOND not in said
 
 
+@pytest.mark.parametrize(
+    "hostile", ["a\n2026-01-01 CRITICAL forged: line", "\x1b[2J", "\r", "\u202etxt", "\x9b31m", "\udc80"]
+)
+def test_a_message_is_one_line_that_steers_nothing(formatter: logs.RedactingFormatter, hostile: str) -> None:
+    said = line(formatter, "the server says %s", hostile)
+    assert said.isprintable()
+    try:
+        {}[hostile]
+    except KeyError:
+        said = line(formatter, "it failed", trace=True)
+    assert all(each.isprintable() for each in said.split("\n"))
+
+
 def test_rotation_keeps_few_files_and_all_of_them_private(
     tmp_path: Path, formatter: logs.RedactingFormatter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,19 @@ def test_a_zip_that_fails_is_a_valid_zip_without_its_dicomdir(demo: Demo, option
         assert archive.namelist() == names[:-1]
 
 
+def test_a_body_without_end(demo: Demo, series_url: str) -> None:
+    demo.fault("endless", "/series/", byte=100_000)
+    headers = {"Accept": STORED, "Authorization": f"Bearer {demo.token('user token')}"}
+    received = bytearray()
+    with httpx.stream("GET", f"{demo.url.rstrip('/')}{series_url}", headers=headers) as answer:
+        for piece in answer.iter_bytes():
+            received += piece
+            if len(received) > 50_000_000:
+                break
+    assert any(received[:100_000])
+    assert not any(received[100_000:])
+
+
 @pytest.mark.parametrize("byte", [None, 0, 100_000])
 def test_a_reset(demo: Demo, series_url: str, byte: int | None) -> None:
     demo.fault("reset", "/series/", **({} if byte is None else {"byte": byte}))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.data.data_manager import DATA_ROOT
 
-from kheopsfs.fetch.sizes import HEADER_ROOM, LARGEST_BOUND, STORAGE_OBJECT_SIZE, UNKNOWN_SIZE, bound
+from kheopsfs.fetch.sizes import HEADER_ROOM, LARGEST_BOUND, STORAGE_OBJECT_SIZE, UNKNOWN_SIZE, bound, ceiling
 from kheopsfs.kheops.contents import InstanceFile, InstanceThumbnail, StudyZip
 from kheopsfs.kheops.records import EVERYTHING, Instance, Study
 
@@ -64,3 +64,14 @@ def test_s10_bounds_of_renditions(count: int) -> None:
     study = Study.pack({"NumberOfStudyRelatedInstances": str(count)}, StudyInstanceUID="1")
     assert 0 < bound(StudyZip(EVERYTHING, study)) <= LARGEST_BOUND
     assert bound(InstanceThumbnail(instance({}).instance)) > 250 * 250 * 3
+
+
+@given(
+    listed=st.dictionaries(st.sampled_from(LISTED), st.sampled_from(["1", "512", "65535", "x", ""])),
+    size=st.integers(0, 2**40),
+)
+def test_s16_a_body_may_take_what_its_bound_says_and_what_the_cache_may(listed: dict[str, str], size: int) -> None:
+    contents = instance(listed), StudyZip(EVERYTHING, Study.pack({}, StudyInstanceUID="1"))
+    for content in contents:
+        assert ceiling(content, size) >= max(size, bound(content))
+        assert ceiling(content, 0) <= 16 * LARGEST_BOUND

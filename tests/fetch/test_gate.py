@@ -2,19 +2,21 @@
 
 import math
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kheopsfs.errors import ServerUnreachableError, TokenRefusedError
-from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, Gate, OfflineGate, Priority
+from kheopsfs.errors import KheopsfsError, ServerUnreachableError, StalledError, TokenRefusedError
+from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, REQUESTS_PER_SERIES, Gate, OfflineGate, Priority
 from kheopsfs.fetch.standings import CLOCK_TOLERANCE, DAY, TRUSTED_DAYS, Standing
 from kheopsfs.kheops.tokens import TokenInfo
-
-pytestmark = pytest.mark.trio
 
 
 def info(subject: str = "someone") -> TokenInfo:
@@ -28,6 +30,8 @@ class Server:
     answer: Any = field(default_factory=info)
     asked: int = 0
     new_token: bool = False
+    last_heard: float = -math.inf
+    idle_timeout: float = 30.0
     token: str = "a token"
     offered: str = "a token"
 
@@ -53,6 +57,7 @@ def gate_to(server: Server, recheck: float = 60.0) -> Gate:
     return Gate(server, info(), recheck=recheck)  # type: ignore[arg-type]
 
 
+@pytest.mark.trio
 async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: trio.Nursery) -> None:
     gate = gate_to(Server())
     order: list[str] = []
@@ -82,6 +87,7 @@ async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: tr
     assert order[CONCURRENT_REQUESTS:] == ["demand 1", "demand 2", "guess 1", "guess 2"]
 
 
+@pytest.mark.trio
 async def test_who_gives_up_waiting_loses_no_turn_for_the_others(nursery: trio.Nursery) -> None:
     gate = gate_to(Server())
     release = trio.Event()
@@ -106,6 +112,168 @@ async def test_who_gives_up_waiting_loses_no_turn_for_the_others(nursery: trio.N
         assert len(asking.child_tasks) == 0
 
 
+@dataclass
+class Crowd:
+    """Readers that all ask at once. Those whose turn comes hear nothing for the idle deadline, or for ever longer."""
+
+    gate: Gate
+    ended: list[tuple[float, KheopsfsError | None]] = field(default_factory=list)
+
+    async def ask(self, work: Callable[[], Awaitable[None]], series: str | None = None) -> None:
+        try:
+            async with self.gate.request(Priority.DEMANDED, series):
+                await work()
+        except KheopsfsError as error:
+            self.ended.append((trio.current_time(), error))
+        else:
+            self.ended.append((trio.current_time(), None))
+
+
+async def stall() -> None:
+    await trio.sleep(Server.idle_timeout)
+    raise StalledError("no byte came")
+
+
+@pytest.mark.trio
+async def test_a_crowd_before_a_silent_server_waits_for_one_deadline(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S16: however many wait in line, nobody waits for the silence of one after the other. Then everybody may ask."""
+    server = Server()
+    gate = gate_to(server)
+    nursery.start_soon(gate.watch)
+    crowd = Crowd(gate)
+    start = trio.current_time()
+    async with trio.open_nursery() as asking:
+        for number in range(20 * CONCURRENT_REQUESTS):
+            asking.start_soon(crowd.ask, stall, str(number))
+    assert [type(error) for _, error in crowd.ended] == 20 * CONCURRENT_REQUESTS * [StalledError]
+    # Whoever came a moment after the first ones may still get one of their turns.
+    assert max(moment for moment, _ in crowd.ended) <= start + 2 * Server.idle_timeout
+    assert not gate.server_down, "the probe was answered"
+    async with gate.request(Priority.DEMANDED):
+        pass
+
+
+@pytest.mark.trio
+async def test_a_server_that_sends_to_somebody_refuses_nobody_in_line(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S16: one answer stalls, the others take many times the idle deadline: slowness is no silence."""
+    server = Server()
+    crowd = Crowd(gate_to(server))
+
+    async def trickle() -> None:
+        for _ in range(10):
+            await trio.sleep(Server.idle_timeout / 2)
+            server.last_heard = trio.current_time()
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(crowd.ask, stall)
+        for _ in range(3 * CONCURRENT_REQUESTS):
+            asking.start_soon(crowd.ask, trickle)
+    assert [type(error) for _, error in crowd.ended if error is not None] == [StalledError]
+
+
+@pytest.mark.trio
+async def test_one_series_that_stalls_leaves_turns_for_the_others(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S16: a hundred readers of a series that never comes; another series is read as if they were not there."""
+    gate = gate_to(Server())
+    stalled, read = Crowd(gate), Crowd(gate)
+    start = trio.current_time()
+    async with trio.open_nursery() as asking:
+        for _ in range(100):
+            asking.start_soon(stalled.ask, stall, "stalled")
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(10):
+            asking.start_soon(read.ask, partial(trio.sleep, 1), "read")
+    assert [error for _, error in read.ended] == 10 * [None]
+    assert max(moment for moment, _ in read.ended) <= start + 10 / (CONCURRENT_REQUESTS - REQUESTS_PER_SERIES)
+    assert {type(error) for _, error in stalled.ended} == {StalledError}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("ab") | st.none(), st.floats(0.1, 9)), max_size=40)
+)
+def test_turns_are_limited_and_none_is_lost(requests: list[tuple[Priority, str | None, float]]) -> None:
+    """Any requests, some of them given up at any moment: the limits hold, and in the end all turns are free."""
+
+    async def ask_all() -> None:
+        gate = gate_to(Server(idle_timeout=1000))
+        held: list[str | None] = []
+
+        async def ask(priority: Priority, series: str | None, patience: float) -> None:
+            with trio.move_on_after(patience):
+                async with gate.request(priority, series):
+                    held.append(series)
+                    try:
+                        assert len(held) <= CONCURRENT_REQUESTS
+                        assert all(held.count(one) <= REQUESTS_PER_SERIES for one in "ab")
+                        await trio.sleep(2)
+                    finally:
+                        held.remove(series)
+
+        async with trio.open_nursery() as asking:
+            for request in requests:
+                asking.start_soon(ask, *request)
+        async with trio.open_nursery() as asking:
+            for number in range(CONCURRENT_REQUESTS):
+                asking.start_soon(ask, Priority.DEMANDED, "ab"[number % 2], 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(held) == CONCURRENT_REQUESTS
+
+    trio.run(ask_all, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("answer", [ServerUnreachableError("refused"), TokenRefusedError("dead")])
+@pytest.mark.trio
+async def test_nobody_stays_in_line_for_what_is_known_to_be_in_vain(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, answer: KheopsfsError
+) -> None:
+    """S15, S17: the probe finds the server down or the token dead while requests are held up by something else."""
+    server = Server(answer)
+    gate = gate_to(server, recheck=10)
+    nursery.start_soon(gate.watch)
+    crowd = Crowd(gate)
+    async with trio.open_nursery() as asking:
+        for _ in range(5 * CONCURRENT_REQUESTS):
+            asking.start_soon(crowd.ask, partial(trio.sleep, 1000))
+        await trio.sleep(60)
+        refused = crowd.ended[:]
+        assert len(refused) == 4 * CONCURRENT_REQUESTS
+        assert {type(error) for _, error in refused} == {type(answer)}
+        asking.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_who_is_cancelled_in_the_moment_of_a_refusal_gives_no_turn_away(nursery: trio.Nursery) -> None:
+    gate = gate_to(Server())
+    release = trio.Event()
+
+    async def hold() -> None:
+        async with gate.request(Priority.DEMANDED):
+            await release.wait()
+
+    for _ in range(CONCURRENT_REQUESTS):
+        nursery.start_soon(hold)
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(hold)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            gate._declare_dead("dead")
+    gate._dead = None
+    with trio.move_on_after(0.05) as waited:
+        async with gate.request(Priority.DEMANDED):
+            raise AssertionError("all turns are taken")
+    assert waited.cancelled_caught
+    release.set()
+
+
+@pytest.mark.trio
 async def test_one_failed_request_does_not_shut_the_gate_when_the_probe_finds_the_server(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -122,6 +290,7 @@ async def test_one_failed_request_does_not_shut_the_gate_when_the_probe_finds_th
         pass
 
 
+@pytest.mark.trio
 async def test_a_server_that_is_down_fails_at_once_and_comes_back(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,6 +317,7 @@ async def test_a_server_that_is_down_fails_at_once_and_comes_back(
     assert caplog.text.count("is back") == 1
 
 
+@pytest.mark.trio
 async def test_a_dead_token_shuts_everything_until_the_token_file_has_another(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -168,6 +338,7 @@ async def test_a_dead_token_shuts_everything_until_the_token_file_has_another(
     gate.admit()
 
 
+@pytest.mark.trio
 async def test_a_new_token_is_taken_before_the_old_one_dies(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -181,6 +352,7 @@ async def test_a_new_token_is_taken_before_the_old_one_dies(
     assert server.asked == 1
 
 
+@pytest.mark.trio
 async def test_a_token_of_somebody_else_is_not_taken_over(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -195,6 +367,7 @@ async def test_a_token_of_somebody_else_is_not_taken_over(
         gate.admit()
 
 
+@pytest.mark.trio
 async def test_a_mount_that_nobody_uses_asks_nothing(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -210,6 +383,7 @@ def offline_gate(server: Server) -> OfflineGate:
 
 @pytest.mark.parametrize("make", [gate_to, offline_gate])
 @pytest.mark.parametrize("jump", [TRUSTED_DAYS * DAY, -CLOCK_TOLERANCE])
+@pytest.mark.trio
 async def test_what_nobody_can_be_asked_about_counts_for_a_week(
     nursery: trio.Nursery,
     autojump_clock: trio.testing.MockClock,
@@ -244,6 +418,7 @@ async def test_what_nobody_can_be_asked_about_counts_for_a_week(
         assert server.asked == 0
 
 
+@pytest.mark.trio
 async def test_each_verdict_of_the_server_is_told(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

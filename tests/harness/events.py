@@ -38,6 +38,8 @@ EDGES = (160, 160, 512)
 """Rows and columns of the images of each study."""
 CACHE_SIZE = 4 * 1024**2
 """Bytes: room for a series, and less than there is."""
+READ_ALONG = 200_000
+"""Bytes: the images of the last study are read while they arrive, once they were seen."""
 IDLE = 1.0
 """Seconds without a byte after which a request is given up."""
 GRACE = 0.5
@@ -87,7 +89,7 @@ class Stage:
         mount = self.mounts.get(ttl)
         if mount is None:
             home = self._folder / f"ttl-{ttl}"
-            settings = {"list_ttl": ttl, "cache_size": CACHE_SIZE, "idle_timeout": IDLE}
+            settings = {"list_ttl": ttl, "cache_size": CACHE_SIZE, "idle_timeout": IDLE, "read_along": READ_ALONG}
             mount = InstrumentedMount(self.server.url, self.token, home, **settings)
             self.mounts[ttl] = self._ends.enter_context(mount)
         elif not mount.is_mounted:

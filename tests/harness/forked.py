@@ -62,12 +62,16 @@ class ForkedMount(InstrumentedMount):
         self._starter = starter
         self._pid = 0
 
-    def __enter__(self) -> Self:
-        ready = self.home / "ready"
-        ready.unlink(missing_ok=True)
+    def begin(self) -> None:
+        """Start it, and do not wait until it is ready."""
+        (self.home / "ready").unlink(missing_ok=True)
         self._pid = self._starter.start(
             home=str(self.home), order=self._order.encode().decode(), environment=self.environment
         )
+
+    def __enter__(self) -> Self:
+        ready = self.home / "ready"
+        self.begin()
         until(lambda: ready.exists() or not self.is_running)
         assert self.is_running, self.log()
         return self

@@ -25,7 +25,8 @@ import trio
 from harness.looking import until
 from harness.mounting import Mount
 from kheopsfs.config import settle
-from kheopsfs.fetch import Library
+from kheopsfs.fetch import Library, arriving
+from kheopsfs.fetch.arriving import READ_ALONG_BYTES
 from kheopsfs.kheops.credentials import Token
 from kheopsfs.mount import service
 from kheopsfs.mount.background import serve, take_order
@@ -42,11 +43,15 @@ class InstrumentedMount(Mount):
 
     Args:
         url, token, home: as for `Mount`.
+        read_along: bytes from which on instances are read while they arrive, in place of the many of the product.
         settings: members of `kheopsfs.config.Settings`.
     """
 
-    def __init__(self, url: str, token: str, home: Path, **settings: Any) -> None:
+    def __init__(
+        self, url: str, token: str, home: Path, *, read_along: int = READ_ALONG_BYTES, **settings: Any
+    ) -> None:
         super().__init__(url, token, home)
+        self._read_along = read_along
         common = settle(self.path, {"cache_dir": str(self.cache), "log_level": "debug"}, {})
         self._order = Order(dataclasses.replace(common, url=f"{url.rstrip('/')}/api", **settings), Token(token))
         self._log = home / "log"
@@ -55,7 +60,7 @@ class InstrumentedMount(Mount):
         (self.home / "ready").unlink(missing_ok=True)  # of a process that ended before
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, self.home],
+                [sys.executable, __file__, self.home, str(self._read_along)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -126,7 +131,8 @@ class InstrumentedMount(Mount):
 # -- in the process that serves the mount -----------------------------------------------------------------------------
 
 
-def _main(folder: Path) -> None:
+def _main(folder: Path, read_along: int) -> None:
+    arriving.READ_ALONG_BYTES = read_along
     for name in ("open", "listing", "settle", "is_cached"):
         _make_buggy(name, folder / "bug")
     _make_wrong(folder / "clock")
@@ -210,4 +216,4 @@ def _write_stacks(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    _main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -37,6 +37,8 @@ FAULTS = ("wrong_bytes", "wrong_listings", "lost_bodies", "wrong_sizes", "leftov
 """What must never happen."""
 
 LONGEST_LIFE = 0.4  # seconds under load: about as long as it takes to fetch half of everything
+LONGEST_START = 0.08  # seconds: a little more than it takes until the mount answers
+SHARE_OF_STARTS = 0.2  # of the kills: while the mount is being made
 WORN_SHARE = 0.6  # of all files; with more of them kept, a kill hits little that is being written
 TIGHT = 3 * 2**20  # bytes: a third of everything, so that each commit evicts
 SHARE_OF_LISTINGS = 0.1  # of what the readers do
@@ -76,9 +78,17 @@ class Trial:
     def kill(self) -> None:
         """Mount, look what became of the mount before, put it under load, kill it."""
         archive = self._archive
-        with ForkedMount(
+        mount = ForkedMount(
             archive.starter, archive.server.url, archive.server.token(), self._home, list_ttl=0.2, **self._settings
-        ) as mount:
+        )
+        if self._choice.random() < SHARE_OF_STARTS:
+            mount.begin()
+            time.sleep(self._choice.uniform(0, LONGEST_START))
+            mount.kill()
+            self.counts["kills_at_the_start"] += 1
+            self.counts["kills"] += 1
+            return
+        with mount:
             self._look_around(mount)
             if len(self._promised) > WORN_SHARE * len(archive.bytes_of):
                 self._begin_anew(mount)

@@ -12,7 +12,8 @@ from PIL import Image
 from retrieval_fixtures import dicom_file, instance_uid, study_zip_of
 
 from kheopsfs.errors import BadAnswerError
-from kheopsfs.kheops.completeness import check_jpeg, check_zip
+from kheopsfs.kheops import completeness
+from kheopsfs.kheops.completeness import check_jpeg, check_zip, check_zip_origin
 
 
 def jpeg() -> bytes:
@@ -184,3 +185,37 @@ def test_any_bytes_fail_in_no_other_way(noise: bytes, end: int) -> None:
             check_zip(io.BytesIO(data), None)
         except BadAnswerError:
             continue
+
+
+@pytest.mark.parametrize(
+    "directory", [b"", b"a directory", FILES[0], bytes(200)], ids=["empty", "text", "file", "zeros"]
+)
+def test_a_zip_whose_directory_says_nothing_is_refused(directory: bytes) -> None:
+    """S7: what is in such a zip is not known, so it is not shown."""
+    with pytest.raises(BadAnswerError):
+        check_zip_origin(io.BytesIO(study_zip_of(FILES, directory)), "1.2", {"1.2.3"})
+
+
+def test_a_zip_that_would_unpack_to_many_times_its_size(tmp_path: Path) -> None:
+    """It is refused by what its directory says, before hours are spent on unpacking it."""
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("DICOM/0/1", bytes(10_000_000))
+        archive.writestr("DICOMDIR", b"a directory")
+    with pytest.raises(BadAnswerError, match="many times its size"):
+        check_zip(bomb, 1)
+
+
+def test_a_zip_whose_directory_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completeness, "_DIRECTORY_LIMIT", 100_000)
+    file = tmp_path / "study.zip"
+    for count, is_whole in ((500, True), (5000, False)):
+        with zipfile.ZipFile(file, "w") as archive:
+            for number in range(count):
+                archive.writestr(f"DICOM/0/{number}", b"")
+            archive.writestr("DICOMDIR", b"a directory")
+        if is_whole:
+            assert check_zip(file, count) == count
+        else:
+            with pytest.raises(BadAnswerError, match="cut or damaged"):
+                check_zip(file, count)

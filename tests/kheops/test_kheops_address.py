@@ -4,7 +4,7 @@ import ipaddress
 import traceback
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kheopsfs.errors import BadURLError
@@ -146,6 +146,7 @@ places = st.sampled_from(
     token=tokens,
 )
 def test_a_token_never_shows(place: str, scheme: str, user: str, host: str, token: str) -> None:
+    assume(host or scheme != "https:/")  # with the slash that follows, the server would be called "view"
     text = place.format(scheme=scheme, user=user, host=host, token=token)
     try:
         found = parse_address(text)

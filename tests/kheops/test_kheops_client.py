@@ -4,8 +4,9 @@ import gzip
 import json
 import logging
 import ssl
+import warnings
 import zlib
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -179,6 +180,28 @@ def test_a_proxy_that_cannot_be_used_is_named_as_the_reason(proxy: str, monkeypa
 
 
 # What is an answer
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("kind", ["bearer", "basic", "link"])
+async def test_a_proxy_hears_of_a_secure_server_its_name_and_nothing_else(
+    kind: AuthKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = bytearray()
+
+    async def proxy(stream: trio.SocketStream) -> None:
+        heard.extend(await stream.receive_some())
+        await stream.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(proxy) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with client_of("https://kheops.invalid", kind) as client:
+            with pytest.raises(ServerUnreachableError, match="proxy"):
+                await get(client, "/studies/1.2/series")
+    assert heard.startswith(b"CONNECT kheops.invalid:443 HTTP/1.1\r\n")
+    basic = b64encode(f"token:{SECRET}".encode())
+    assert all(secret not in heard for secret in (SECRET.encode(), basic, b"studies", b"link", b"uthorization"))
 
 
 @pytest.mark.trio
@@ -597,13 +620,13 @@ async def test_silence_is_a_stall_and_not_asked_twice(
 async def test_a_slow_body_is_no_stall_as_long_as_bytes_come(clock: trio.testing.MockClock) -> None:
     async def drip(stream: trio.SocketStream) -> None:
         await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 60\r\n\r\n")
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 120000\r\n\r\n")
         for _ in range(60):
             await trio.sleep(25)
-            await stream.send_all(b"x")
+            await stream.send_all(b"x" * 2000)
 
     async with serving(drip) as port, client_of(f"http://127.0.0.1:{port}", idle_timeout=30) as client:
-        assert (await read(client))[1] == b"x" * 60
+        assert (await read(client))[1] == b"x" * 120_000
 
 
 @pytest.mark.trio
@@ -664,6 +687,20 @@ async def test_a_certificate_for_another_name(authority: trustme.CA) -> None:
     async with scripted(tls(authority, "other.example")) as script, client_of(script.url) as client:
         with pytest.raises(TLSError, match="could not prove who it is"):
             await get(client)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+async def test_tls_that_is_broken_is_not_spoken(authority: trustme.CA, version: ssl.TLSVersion) -> None:
+    context = tls(authority, "localhost")
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    async with scripted(context) as script, client_of(script.url) as client:
+        with pytest.raises(TLSError, match="does not speak TLS as expected"):
+            await get(client)
+        assert not script.asked
 
 
 @pytest.mark.trio

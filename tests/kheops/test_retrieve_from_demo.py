@@ -15,7 +15,7 @@ from kheopsfs.errors import BadAnswerError, KheopsfsError, NotFoundError, Stalle
 from kheopsfs.kheops import retrieve
 from kheopsfs.kheops.address import parse_address
 from kheopsfs.kheops.client import Client
-from kheopsfs.kheops.completeness import check_zip
+from kheopsfs.kheops.completeness import check_zip, check_zip_origin
 from kheopsfs.kheops.credentials import Credentials, Token
 from kheopsfs.kheops.records import EVERYTHING, INBOX, Source
 from kheopsfs.kheops.retrieve import InstanceBegun, InstanceBytes
@@ -260,6 +260,28 @@ async def test_a_zip_holds_what_its_source_shows(demo: Demo) -> None:
         assert check_zip(everything, None) >= in_inbox
         with pytest.raises(BadAnswerError):
             check_zip(everything, in_album)
+
+
+@pytest.mark.trio
+async def test_a_zip_says_what_it_holds(demo: Demo) -> None:
+    """S7: no instance of another study, no series that the source does not have, and nothing twice."""
+    StudyInstanceUID = demo.longest.uids[0]
+    of_study = {series.uids[1] for series in demo.series if series.uids[0] == StudyInstanceUID}
+    of_another = next(series for series in demo.series if series.uids[0] != StudyInstanceUID)
+    async with demo.client() as client:
+        everything = await zipped(client, StudyInstanceUID, EVERYTHING)
+        count = check_zip(everything, None)
+        check_zip_origin(everything, StudyInstanceUID, of_study)
+        for study, series in ((StudyInstanceUID, of_study - {demo.longest.uids[1]}), ("1.2.3", of_study)):
+            with pytest.raises(BadAnswerError):
+                check_zip_origin(everything, study, series)
+        for stranger in (next(iter(of_another.checksums)), list(demo.longest.checksums)[1]):
+            demo.fail("wrong_instance", "/studies/", uid=stranger)
+            spoiled = await zipped(client, StudyInstanceUID, EVERYTHING)
+            demo.server.clear_faults()
+            check_zip(spoiled, count)
+            with pytest.raises(BadAnswerError):
+                check_zip_origin(spoiled, StudyInstanceUID, of_study)
 
 
 @pytest.mark.trio

@@ -1,4 +1,8 @@
-"""What a caller gets when something fails, and that the mount is whole again once nothing fails any more (S14–S17)."""
+"""What a caller gets when something fails, and that the mount is whole again once nothing fails any more (S14–S17).
+
+The fault matrix (tests/reliability) has every fault beside every operation. Here is what it cannot say: how often the
+server is asked, what else happens, and what is no fault of a server at all.
+"""
 
 import errno
 import os
@@ -76,16 +80,6 @@ def cached(path: Path) -> str:
     return xattr(path, "kheops.cached")
 
 
-def assert_never_shown_then_right(archive: Archive, path: Path) -> None:
-    """With the fault on: EIO and nothing kept. Lifted: whole at once."""
-    assert errno_of(path.read_bytes) == errno.EIO
-    assert cached(path) == "no"
-    assert xattr(path, "kheops.size") == "bound"
-    archive.server.clear_faults()
-    assert archive.is_right(path)
-    assert cached(path) == "yes"
-
-
 # -- answers that are cut, or are not what was asked for --------------------------------------------------------------
 
 FILE_SIZE = 52_000
@@ -116,39 +110,13 @@ def test_a_bad_answer_once_is_asked_for_again(archive: Archive, fault: dict[str,
     assert len(retrievals(archive.server)) == 2
 
 
-def test_bad_answers_for_ever_are_an_error(archive: Archive) -> None:
-    """S7, S14: whatever is wrong with the body, three times is EIO, nothing is kept, and later it is right."""
-    files = [archive.series()[0] for _ in CUTS]
-    for file, fault in zip(files, CUTS.values(), strict=True):
-        archive.fault(file, **fault)
-    attempts = [Attempt(file.read_bytes) for file in files]
-    assert {name: attempt.errno() for name, attempt in zip(CUTS, attempts, strict=True)} == dict.fromkeys(
-        CUTS, errno.EIO
-    )
-    for file in files:
-        assert cached(file) == "no"
-        assert xattr(file, "kheops.size") == "bound"
-        asked = [
-            entry for entry in retrievals(archive.server) if xattr(file, "dicom.SeriesInstanceUID") in entry["path"]
-        ]
-        assert len(asked) == 3
+def test_a_bad_answer_is_asked_for_three_times(archive: Archive) -> None:
+    """S7, S14: then it is EIO, and nothing is left of what came."""
+    first, *_ = archive.series()
+    archive.fault(first, kind="cut", fraction=0.6)
+    assert errno_of(first.read_bytes) == errno.EIO
+    assert len(retrievals(archive.server)) == 3
     assert list((archive.mount.cache / "tmp").rglob("*.*")) == []
-    archive.server.clear_faults()
-    assert all(archive.is_right(file) for file in files)
-
-
-def test_compression_that_nobody_asked_for(archive: Archive) -> None:
-    """S6: gzip is undone when a server insists on it."""
-    first, *_ = archive.series()
-    archive.fault(first, kind="gzip")
-    assert archive.is_right(first)
-
-
-def test_a_trickle_is_no_stall(archive: Archive) -> None:
-    """S16: a body that takes longer than the idle deadline is fine as long as bytes keep coming."""
-    first, *_ = archive.series()
-    archive.fault(first, kind="trickle", bytes=FILE_SIZE // 8, seconds=0.4)
-    assert archive.is_right(first)
 
 
 def test_a_series_that_is_cut_in_the_middle(archive: Archive) -> None:
@@ -170,33 +138,6 @@ def test_a_series_that_is_cut_in_the_middle(archive: Archive) -> None:
 
 
 # -- statuses ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("code", [500, 502, 503, 504])
-def test_a_fault_of_the_server_that_passes(archive: Archive, code: int) -> None:
-    """S14: 5xx is asked again before anybody hears of it."""
-    first, *_ = archive.series()
-    archive.fault(first, kind="status", code=code, times=1)
-    assert archive.is_right(first)
-
-
-def test_a_fault_of_the_server_that_stays(archive: Archive) -> None:
-    """S14: 5xx for ever is EIO for what it strikes, and for nothing else."""
-    struck, other = archive.series()[0], archive.series()[0]
-    archive.fault(struck, below="/instances/", kind="status", code=503)
-    assert errno_of(struck.read_bytes) == errno.EIO
-    assert archive.is_right(other)
-    archive.server.clear_faults()
-    assert archive.is_right(struck)
-
-
-def test_a_folder_that_the_server_cannot_list(archive: Archive) -> None:
-    """S14: 5xx on a list is EIO for `ls`, and nothing that is remembered."""
-    folder = archive.folder()
-    archive.fault(folder, kind="status", code=502)
-    assert errno_of(lambda: os.listdir(folder)) == errno.EIO
-    archive.server.clear_faults()
-    assert len(os.listdir(folder)) == SLICES
 
 
 @pytest.mark.parametrize("code", [401, 404, 410])
@@ -222,32 +163,6 @@ def test_an_instance_that_was_removed(archive: Archive) -> None:
 
 
 # -- silence ----------------------------------------------------------------------------------------------------------
-
-SILENCES: dict[str, dict[str, object]] = {"before the answer": {}, "within the body": {"byte": 20_000}}
-
-
-@pytest.mark.parametrize("when", SILENCES.values(), ids=SILENCES)
-def test_silence_ends_and_hinders_nobody_else(archive: Archive, when: dict[str, object]) -> None:
-    """S14, S16: ETIMEDOUT after the idle deadline; meanwhile other files can be read and listed."""
-    silent, other = archive.series()[0], archive.series()[0]
-    archive.fault(silent, kind="stall", **when)
-    reader = Attempt(silent.read_bytes)
-    until(lambda: retrievals(archive.server))
-    assert archive.is_right(other)
-    assert result_of(lambda: os.listdir(silent.parent))
-    assert reader.errno() == errno.ETIMEDOUT
-    assert cached(silent) == "no"
-    archive.server.clear_faults()
-    assert archive.is_right(silent)
-
-
-def test_silence_in_a_list(archive: Archive) -> None:
-    """S14, S16: a list that never comes is ETIMEDOUT."""
-    folder = archive.folder()
-    archive.fault(folder, kind="stall")
-    assert errno_of(lambda: os.listdir(folder)) == errno.ETIMEDOUT
-    archive.server.clear_faults()
-    assert len(os.listdir(folder)) == SLICES
 
 
 def test_silence_in_a_series(archive: Archive) -> None:
@@ -313,16 +228,6 @@ def test_a_picture_that_is_cut_once(archive: Archive) -> None:
     assert result_of(picture.read_bytes).endswith(b"\xff\xd9")
 
 
-BAD_ZIPS: dict[str, tuple[dict[str, object], int]] = {
-    "cut in the middle": ({"kind": "cut", "fraction": 0.5}, errno.EIO),
-    "without DICOMDIR": ({"kind": "upstream"}, errno.EIO),
-    "with too few instances": ({"kind": "upstream", "parts": 5, "byte": 100}, errno.EIO),
-    "a web page": ({"kind": "html"}, errno.EIO),
-    "refused": ({"kind": "status", "code": 502}, errno.EIO),
-    "silent": ({"kind": "stall", "byte": 30_000}, errno.ETIMEDOUT),
-}
-
-
 @pytest.fixture(scope="module")
 def zipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DemoServer, Path]]:
     """A server and the one zip of its only study."""
@@ -333,18 +238,6 @@ def zipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DemoServe
         Mount(server.url, server.token("user"), tmp_path_factory.mktemp("home"), idle_timeout=IDLE) as mount,
     ):
         yield server, only(list((mount.path / "zip" / "inbox").iterdir()))
-
-
-@pytest.mark.parametrize(("fault", "expected"), BAD_ZIPS.values(), ids=BAD_ZIPS)
-def test_zips_that_fail(zipped: tuple[DemoServer, Path], fault: dict[str, object], expected: int) -> None:
-    """S7, S14: a zip is proven by DICOMDIR at its end, its checksums and its number of instances."""
-    server, path = zipped
-    server.fault(path=r"/studies/[0-9.]+($|\?)", **fault)
-    try:
-        assert errno_of(path.read_bytes) == expected
-        assert cached(path) == "no"
-    finally:
-        server.clear_faults()
 
 
 def test_a_zip_that_is_cut_once(zipped: tuple[DemoServer, Path], tmp_path: Path) -> None:

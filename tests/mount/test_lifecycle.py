@@ -199,8 +199,7 @@ def in_front(mount: Mount, *options: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     try:
-        # Not just any note: before there is a mount, there is a lock.
-        until(lambda: any(note.suffix == ".json" for note in notes(mount)) or process.poll() is not None)
+        until(lambda: [note for note in notes(mount) if note.suffix == ".json"] or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         yield process
     finally:

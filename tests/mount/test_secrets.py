@@ -3,19 +3,23 @@ links, extended attributes, and every kind of failure."""
 
 import errno
 import itertools
+import json
 import os
+import pickle
 import re
 import socket
+import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
-from harness.looking import files, until
+from harness.looking import files, only, until, xattr
 from harness.mounting import Mount, NewMount
 from harness.patience import Attempt, errno_of
 from harness.server import DemoServer
@@ -73,6 +77,11 @@ def fail_in_every_way(server: DemoServer, mount: Mount) -> None:
         {"kind": "status", "code": 302, "location": "http://127.0.0.1:9/api/link/elsewhere"},
         {"kind": "status", "code": 302, "location": "no address at all:::"},
         {"kind": "body", "text": "nonsense"},
+        {"kind": "content_type", "media_type": "text/html"},
+        {"kind": "gzip"},
+        {"kind": "upstream", "parts": 0, "byte": 5000},
+        {"kind": "partial", "parts": 0},
+        {"kind": "part_length"},
     ]
     by_series = {path.parent: path for path in unread}
     for path, fault in zip(by_series.values(), itertools.cycle(faults), strict=False):
@@ -148,11 +157,15 @@ def test_patients_are_not_in_the_log(server: DemoServer, new_mount: NewMount) ->
     mount = new_mount(server, token=server.token("user", "Ada"), idle_timeout="2")
     seen = look_at_everything(mount).decode()
     assert all(name in seen for name in PATIENTS)
+    studies = list((mount.path / "studies").iterdir())
+    numbers = {xattr(study, "dicom.PatientID") for study in studies if "user.dicom.PatientID" in os.listxattr(study)}
+    assert len(numbers) > 3
     fail_in_every_way(server, mount)
     assert errno_of((mount.path / "studies/Doe-Jane").read_bytes) == errno.ENOENT
     log = mount.log()
     assert len(log.splitlines()) > 10, "there was something to log"
-    assert [word for word in (*PATIENTS, *DESCRIPTIONS) if word in log.replace(str(mount.path), "")] == []
+    words = {*PATIENTS, *DESCRIPTIONS, *(number for number in numbers if len(number) > 4)}
+    assert [word for word in words if word in log.replace(str(mount.path), "")] == []
     assert "WARNING" in log
 
 
@@ -237,3 +250,70 @@ def test_a_token_file_that_others_can_read_is_not_read_again(server: DemoServer,
         assert "another account" not in mount.log(), "the file was not believed"
     finally:
         server.call("POST", "/restore", json={"token": token})
+
+
+def test_addresses_in_answers_are_not_asked(server: DemoServer, tmp_path: Path) -> None:
+    """S21: RetrieveURL and BulkDataURI may say what they like; each request goes to the server that was mounted."""
+    with listener() as (elsewhere, heard), Mount(server.url, server.token("user", "Ada"), tmp_path) as mount:
+        file = next((mount.path / "studies").glob("*/*/*.dcm"))
+        uids = {name: xattr(file, f"dicom.{name}InstanceUID") for name in ("Study", "Series", "SOP")}
+        urls = {
+            "00081190": {"vr": "UR", "Value": [f"{elsewhere}/api/studies/{uids['Study']}"]},
+            "00081115": {"vr": "SQ", "Value": [{"00081190": {"vr": "UR", "Value": [elsewhere]}}]},
+            "7FE00010": {"vr": "OW", "BulkDataURI": f"{elsewhere}/bulkdata"},
+            "00081196": {"vr": "UR", "Value": [f"//{elsewhere.removeprefix('http://')}"]},
+        }
+        for path, tag, uid in (
+            (r"/studies\?", "0020000D", "Study"),
+            (r"/series(\?|$)", "0020000E", "Series"),
+            (r"/instances(\?|$)|/metadata", "00080018", "SOP"),
+        ):
+            row = {tag: {"vr": "UI", "Value": [uids[uid]]}, **urls}
+            server.fault(kind="body", path=path, text=json.dumps([row]), media_type="application/dicom+json")
+        try:
+            shown = only(list((mount.path / "inbox").glob("*/*/*.dcm")))
+            assert xattr(shown, "dicom.SOPInstanceUID") == uids["SOP"]
+            assert shown.read_bytes()
+            for picture in (mount.path / "thumbnails" / "inbox").glob("*/*/*.jpg"):
+                assert picture.read_bytes()
+        finally:
+            server.clear_faults()
+        assert httpx.get(elsewhere, trust_env=False).status_code == 200, "it would have heard"
+        assert len(heard) == 1
+
+
+# -- what lies in the cache is data -----------------------------------------------------------------------------------
+
+_WATCH = """
+import os, sys
+def watch(event, arguments):
+    if event == "pickle.find_class":
+        with open(os.environ["UNPICKLED"], "a") as file:
+            file.write(repr(arguments))
+sys.addaudithook(watch)
+"""
+
+
+def test_nothing_is_unpickled(server: DemoServer, tmp_path: Path) -> None:
+    """S19: pickle does not even look at it, whatever was planted in any row of any database of the cache."""
+    watched = tmp_path / "watch"
+    watched.mkdir()
+    (watched / "sitecustomize.py").write_text(_WATCH)
+    noted = tmp_path / "noted"
+    mount = Mount(server.url, server.token("user", "Ada"), tmp_path / "home")
+    mount.environment |= {"PYTHONPATH": str(watched), "UNPICKLED": str(noted)}
+    bomb = pickle.dumps(tmp_path)  # a Path is made by calling a class
+    with mount:
+        file = next((mount.path / "studies").glob("*/*/*.dcm"))
+        data = file.read_bytes()
+    for database in mount.cache.rglob("cache.db"):
+        with closing(sqlite3.connect(database)) as connection, connection as rows:
+            rows.execute("UPDATE Cache SET mode = 4, value = ?, tag = ?", (bomb, bomb))  # diskcache's MODE_PICKLE
+            rows.execute("INSERT INTO Cache (key, raw, mode, value) VALUES (?, 0, 4, ?)", (bomb, bomb))
+    with mount:
+        assert file.read_bytes() == data
+        assert os.listdir(mount.path / "albums")
+    assert not noted.exists()
+    control = [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)"]
+    subprocess.run(control, env=mount.environment, input=bomb, check=True)
+    assert "Path" in noted.read_text(), "it would have been noted"

@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -314,9 +315,10 @@ def test_the_size_of_reads_cannot_be_set(server: DemoServer, mount: Mount, tmp_p
 
 
 def test_a_crowd_that_waits_hinders_nobody(server: DemoServer, new_mount: NewMount) -> None:
-    """S16: 120 readers of files that do not come; whatever is cached or listed is there at once all the same."""
+    """S16: 120 readers of files that do not come; what is cached or listed is there at once all the same, and another
+    series comes."""
     mount = new_mount(server, "--list-ttl", "3600", idle_timeout="600")
-    waiting, known = files_of(mount, "small"), files_of(mount, "slices")[0]
+    waiting, (known, fresh, *_) = files_of(mount, "small"), files_of(mount, "slices")
     assert len(waiting) == CROWD
     data = known.read_bytes()
     series = xattr(waiting[0], "dicom.SeriesInstanceUID")
@@ -326,6 +328,7 @@ def test_a_crowd_that_waits_hinders_nobody(server: DemoServer, new_mount: NewMou
         readers = [Attempt(file.read_bytes) for file in waiting]
         until(lambda: len(retrievals(server)) >= 2)
         assert result_of(known.read_bytes) == data
+        assert result_of(fresh.read_bytes)
         assert len(result_of(lambda: os.listdir(known.parent))) == SLICES
         assert result_of(lambda: os.listxattr(known))
         assert result_of(lambda: subprocess.run(["ls", mount.path], check=True, capture_output=True)).stdout
@@ -333,6 +336,22 @@ def test_a_crowd_that_waits_hinders_nobody(server: DemoServer, new_mount: NewMou
     finally:
         server.clear_faults()
     assert all(reader.result() for reader in readers)
+
+
+def test_a_crowd_that_waits_in_vain_waits_together(server: DemoServer, new_mount: NewMount) -> None:
+    """S16: 120 readers of files that never come, and six requests at a time: nobody waits for twenty idle deadlines."""
+    deadline = 2
+    mount = new_mount(server, idle_timeout=str(deadline))
+    waiting = files_of(mount, "small")
+    server.fault(kind="stall", path=f"{xattr(waiting[0], 'dicom.SeriesInstanceUID')}($|/instances/)")
+    try:
+        began = time.monotonic()
+        readers = [Attempt(file.read_bytes) for file in waiting]
+        assert {reader.errno() for reader in readers} == {errno.ETIMEDOUT}
+        assert time.monotonic() - began < 15 * deadline
+    finally:
+        server.clear_faults()
+    assert all(reader.result() for reader in [Attempt(file.read_bytes) for file in waiting])
 
 
 # -- 10, 11, 12, 13: what the kernel remembers ------------------------------------------------------------------------

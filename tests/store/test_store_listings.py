@@ -1,13 +1,14 @@
 """Listings: as they were put, with the time, or not there."""
 
 import time
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_helpers import MIB, alter, noise, warnings
 
-from kheopsfs.store import Store, StoredListing
+from kheopsfs.store import Store, StoredListing, listings
 from kheopsfs.store.listings import _packed, _unpacked
 
 
@@ -72,3 +73,13 @@ def test_any_flipped_bit_shows(payload, data):
     position = data.draw(st.integers(0, len(packed) * 8 - 1))
     packed[position // 8] ^= 1 << position % 8
     assert _unpacked("k", bytes(packed)) is None
+
+
+@pytest.mark.parametrize("compressed", [zlib.compress(bytes(5_000_000)), zlib.compress(b"x") + b"more", b"x", b""])
+def test_a_planted_listing_does_not_fill_the_memory(store, folder, monkeypatch, compressed):
+    """Its checksum is no signature: anyone can make one."""
+    monkeypatch.setattr(listings, "PAYLOAD_LIMIT", 1_000_000)
+    planted = listings._HEADER.pack(listings._checksum("k", 1.0, compressed), 1.0) + compressed
+    store.listings.put("k", b"payload")
+    alter(folder, "UPDATE Cache SET value = ? WHERE key = 'k'", planted, database="listings/cache.db")
+    assert store.listings.get("k") is None

@@ -160,7 +160,11 @@ def test_a_link_in_place_of_a_body_is_removed_and_what_it_leads_to_is_not(folder
     assert outside.read_bytes() == b"data"
 
 
-@pytest.mark.parametrize("value", [None, [], {}, True, object(), (1,), bytearray(b"x"), memoryview(b"x")], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, [], {}, True, object(), (1,), bytearray(b"x"), memoryview(b"x")],
+    ids=lambda value: type(value).__name__,
+)
 def test_the_cache_takes_only_what_it_can_give_back(tmp_path, value):
     with diskcache.Cache(str(tmp_path), disk=Disk) as cache:
         with pytest.raises(TypeError):

@@ -1,0 +1,1 @@
+"""The page on reliability; `scripts/reliability` writes it."""
