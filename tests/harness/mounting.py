@@ -91,7 +91,7 @@ class Mount:
     def keeper(self) -> int:
         """The process that clears the mountpoint should the one that serves it be killed."""
         for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
-            if b"MOUNTPOINT=" + os.fsencode(self.path) in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            if b"Clears a FUSE mountpoint" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
         raise LookupError("this mount has no keeper")
 
