@@ -12,6 +12,8 @@ from store_helpers import MIB, in_child, keep
 from kheopsfs.store import Store
 
 FEW, MANY = 10, 3_000
+SLACK = 20
+"""Calls by which two starts may differ, for SQLite does some of its work now or later; looking at each body takes MANY."""
 
 
 def fill(folder: Path, count: int) -> None:
@@ -60,7 +62,7 @@ def test_starting_costs_the_same_however_much_is_kept(quick_folder: Path) -> Non
         assert in_child(lambda folder=folder: start(folder, quick_folder / "report")) == 0
         reports.append(json.loads((quick_folder / "report").read_text()))
     (few, few_reads, few_bytes, _), (many, many_reads, many_bytes, listed) = reports
-    assert many == few
+    assert many <= few + SLACK
     # The trees of the databases are a little deeper.
     assert many_reads <= few_reads + 20
     assert many_bytes <= few_bytes + 20 * 4096
