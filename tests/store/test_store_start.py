@@ -13,7 +13,7 @@ from kheopsfs.store import Store
 
 FEW, MANY = 10, 3_000
 SLACK = 20
-"""Calls by which two starts may differ, for SQLite does some of its work now or later; looking at each body takes MANY."""
+"""Calls by which two starts may differ: SQLite does some of its work now or later. Looking at each body takes MANY."""
 
 
 def fill(folder: Path, count: int) -> None:
