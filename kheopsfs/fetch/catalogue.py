@@ -26,8 +26,9 @@ import msgspec
 import trio
 
 from kheopsfs.errors import KheopsfsError, NotFoundError, PermissionMissingError, TokenRefusedError
-from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.joined import Joined
+from kheopsfs.fetch.line import Priority
 from kheopsfs.kheops.records import (
     Album,
     AlbumsQuery,

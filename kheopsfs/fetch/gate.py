@@ -1,4 +1,4 @@
-"""The gate that every request to the server passes: is the token alive, is the server there, is it our turn.
+"""The gate that every request to the server passes: is the token alive, is the server there, and then a turn in line.
 
 Model. The token is *alive* or *dead*. Only introspection decides (the Kheops contract: 401 is overloaded). While it is
 dead, `admit` refuses everything, cached content included, until another token appears in the token file or the
@@ -7,29 +7,20 @@ more than the suspicion; a probe decides, so that one broken URL never shuts out
 requests fail at once instead of each waiting for its own deadline, and the probe goes on in the background until the
 server is back. A token that nobody could ask about for a week counts as dead until the server is back.
 
-Who waits in line does not wait for one silent request after the other: whoever stood there for an idle deadline in
-which nobody heard a single byte is told that the server stalls. One that still sends to anybody costs nobody anything,
-however slow it is. When the server turns out to be down, or the token dead, everybody in line is told at once. And
-since one series may stall while the rest of the PACS is well, no series holds all turns.
+Who passes waits for a turn (`line`). When the server turns out to be down, or the token dead, everybody in line is told
+at once.
 
 An offline mount has an `OfflineGate`, through which nothing ever passes.
 
-Each change of state is one line in the log, not one line per file.
-
-Invariants: at most `CONCURRENT_REQUESTS` requests are under way, `REQUESTS_PER_SERIES` of them for one series; among
-those who may have the next turn, a demanded one goes before every speculative one, and equals go in order of arrival.
-A waiter that is cancelled takes no turn with it.
+Invariants: no request is begun that is known to be in vain, not even by one who was admitted before and waited for a
+turn meanwhile. Each change of state is one line in the log, not one line per file.
 """
 
-import bisect
-import itertools
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from enum import IntEnum
 
 import trio
 
@@ -39,6 +30,7 @@ from kheopsfs.errors import (
     StalledError,
     TokenRefusedError,
 )
+from kheopsfs.fetch.line import Line, Priority
 from kheopsfs.fetch.standings import Standing, demand_trusted
 from kheopsfs.kheops.client import Client
 from kheopsfs.kheops.credentials import Token
@@ -46,30 +38,12 @@ from kheopsfs.kheops.tokens import TokenInfo
 
 log = logging.getLogger(__name__)
 
-CONCURRENT_REQUESTS = 6  # Kheops has 10 database connections for everybody; more from one client only queue there
-REQUESTS_PER_SERIES = 4  # the first instance, the stream, two that overtake it; two turns are left for everything else
 FIRST_PROBE_PAUSE = 1.0  # seconds between probes of a server that is down, growing by half …
 LONGEST_PROBE_PAUSE = 10.0  # … up to this: people notice a server that came back within ten seconds
 TOKEN_FILE_PAUSE = 1.0  # seconds between looks at the token file: who puts a token there may revoke the old one next
 LEAST_RECHECK = 1.0  # seconds between introspections of a token in use, however short they are asked to be …
 MOST_RECHECK = 60.0  # … and however long: a revoked token must not read the cache for an hour
 CLOCK_PAUSE = 60.0  # seconds between looks at the clock of an offline mount: the week of its token may be over
-
-
-class Priority(IntEnum):
-    """Who goes first when the line is full."""
-
-    DEMANDED = 0  # a program is blocked in the mount until this answers
-    SPECULATIVE = 1  # nobody waits yet
-
-
-class _Place:
-    """A place in line: it ends with a turn, or with a refusal."""
-
-    def __init__(self, series: str | None) -> None:
-        self.series = series
-        self.called = trio.Event()
-        self.refusal: KheopsfsError | None = None
 
 
 class Gate:
@@ -84,10 +58,7 @@ class Gate:
         self._confirmed_at = time.time()
         self._dead: str | None = None
         self._down: str | None = None
-        self._free = CONCURRENT_REQUESTS
-        self._of_series: Counter[str | None] = Counter()
-        self._line: list[tuple[int, int, _Place]] = []
-        self._arrivals = itertools.count()
+        self._line = Line(client.idle_timeout, lambda: client.last_heard)
         self._suspicion = trio.Event()
         self._used = False
         self.on_dead: Callable[[], None] = lambda: None
@@ -122,73 +93,21 @@ class Gate:
             StalledError: nobody heard anything of the server for as long as one request may wait for it.
         """
         self._check()
-        await self._take_turn(priority, series)
-        try:
-            self._check()
-            yield self.client
-        except (ServerUnreachableError, StalledError):
-            self._suspicion.set()
-            raise
-        except TokenRefusedError as error:
-            self._declare_dead(str(error))
-            raise
-        finally:
-            self._return_turn(series)
+        async with self._line.turn(priority, series):
+            try:
+                self._check()
+                yield self.client
+            except (ServerUnreachableError, StalledError):
+                self._suspicion.set()
+                raise
+            except TokenRefusedError as error:
+                self._declare_dead(str(error))
+                raise
 
     def _check(self) -> None:
         self.admit()
         if self._down is not None:
             raise ServerUnreachableError(self._down)
-
-    async def _take_turn(self, priority: Priority, series: str | None) -> None:
-        place = _Place(series)
-        entry = (int(priority), next(self._arrivals), place)
-        bisect.insort(self._line, entry)
-        self._call_next()
-        try:
-            await self._stand_in_line(place)
-        except BaseException:
-            if not place.called.is_set():
-                self._line.remove(entry)
-            elif place.refusal is None:
-                self._return_turn(series)
-            raise
-
-    async def _stand_in_line(self, place: _Place) -> None:
-        silent_since = trio.current_time()
-        while not place.called.is_set():
-            silent_since = max(silent_since, self.client.last_heard)
-            with trio.CancelScope(deadline=silent_since + self.client.idle_timeout) as patience:
-                await place.called.wait()
-            if patience.cancelled_caught and self.client.last_heard <= silent_since:
-                raise StalledError("the server is silent: no answer brought a byte for the idle timeout")
-        if place.refusal is not None:
-            raise place.refusal
-
-    def _call_next(self) -> None:
-        """Give free turns to those in line, the first first; pass over who waits for a series that has its share."""
-        for entry in self._line[:] if self._free else ():
-            place = entry[2]
-            if self._of_series[place.series] < REQUESTS_PER_SERIES or place.series is None:
-                self._line.remove(entry)
-                self._free -= 1
-                self._of_series[place.series] += 1
-                place.called.set()
-            if not self._free:
-                return
-
-    def _return_turn(self, series: str | None) -> None:
-        self._free += 1
-        self._of_series[series] -= 1
-        if not self._of_series[series]:
-            del self._of_series[series]
-        self._call_next()
-
-    def _refuse_line(self, error: KheopsfsError) -> None:
-        for _, _, place in self._line:
-            place.refusal = type(error)(*error.args)  # one for each, because a traceback grows with every raise
-            place.called.set()
-        self._line.clear()
 
     # -- the state of token and server -------------------------------------------------------------------------------
 
@@ -270,13 +189,13 @@ class Gate:
             log.error("the token is refused: %s", reason)
         self._dead = reason
         self._suspicion.set()
-        self._refuse_line(TokenRefusedError(reason))
+        self._line.refuse(TokenRefusedError(reason))
 
     def _declare_down(self, reason: str) -> None:
         if self._down is None:
             log.error("the server cannot be reached, only what is cached can be read: %s", reason)
         self._down = reason
-        self._refuse_line(ServerUnreachableError(reason))
+        self._line.refuse(ServerUnreachableError(reason))
 
     def _declare_up(self) -> None:
         if self._down is not None:

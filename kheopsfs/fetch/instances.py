@@ -18,8 +18,9 @@ import trio
 
 from kheopsfs.fetch.arriving import ArrivingBody
 from kheopsfs.fetch.catalogue import Catalogue
-from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.joined import Joined
+from kheopsfs.fetch.line import Priority
 from kheopsfs.fetch.series import INTEREST_SECONDS, SeriesStream
 from kheopsfs.fetch.single import SingleRetrievals
 from kheopsfs.fetch.sizes import bound, ceiling

@@ -20,8 +20,9 @@ import trio
 
 from kheopsfs.errors import BadAnswerError, NotFoundError, ServerFaultError, ServerUnreachableError, StalledError
 from kheopsfs.fetch.catalogue import Catalogue, Listing
-from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.joined import Joined
+from kheopsfs.fetch.line import Priority
 from kheopsfs.fetch.sizes import ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.completeness import check_zip, check_zip_origin

@@ -16,7 +16,8 @@ from collections.abc import Iterable
 import trio
 
 from kheopsfs.errors import KheopsfsError, ServerFaultError, StalledError
-from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.gate import Gate
+from kheopsfs.fetch.line import Priority
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.retrieve import InstanceBegun, InstanceBytes, InstanceProven, instances
 from kheopsfs.store import Body

@@ -13,8 +13,9 @@ import trio
 
 from kheopsfs.errors import BadAnswerError
 from kheopsfs.fetch.arriving import Arrival, ArrivingBody
-from kheopsfs.fetch.gate import Gate, Priority
+from kheopsfs.fetch.gate import Gate
 from kheopsfs.fetch.joined import Joined, Ticket
+from kheopsfs.fetch.line import Priority
 from kheopsfs.fetch.sizes import ceiling
 from kheopsfs.fetch.spool import Intake
 from kheopsfs.kheops.contents import Content, InstanceFile

@@ -114,10 +114,10 @@ class Body:
             # In mid-body there is no asking again from here: what came before has been handed out.
             raise passing.error from passing.__cause__
 
-    @property
-    def is_web_page(self) -> bool:
-        """Whether this is HTML, which is never what was asked for."""
-        return self.media_type in ("text/html", "application/xhtml+xml")
+    def demand_no_web_page(self) -> None:
+        """Raises BadAnswerError for HTML, which is never what was asked for."""
+        if self.media_type in ("text/html", "application/xhtml+xml"):
+            raise BadAnswerError(f"{self.url} answered with a web page. Is this really the address of a Kheops server?")
 
     async def read(self) -> bytes:
         """All of a JSON answer.

@@ -8,7 +8,8 @@ after paging, so they are asked for whole. Albums and instances have modules of 
 from kheopsfs.errors import PermissionMissingError
 from kheopsfs.kheops import dicomjson
 from kheopsfs.kheops.albums import albums
-from kheopsfs.kheops.client import Client, Params
+from kheopsfs.kheops.client import Client
+from kheopsfs.kheops.exchange import Params
 from kheopsfs.kheops.instances import instances
 from kheopsfs.kheops.pages import PAGE_SIZE, Page, all_pages
 from kheopsfs.kheops.records import (

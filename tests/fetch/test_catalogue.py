@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from kheopsfs.fetch.catalogue import STALE_GRACE, Catalogue
-from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, Gate
+from kheopsfs.fetch.gate import Gate
+from kheopsfs.fetch.line import CONCURRENT_REQUESTS
 from kheopsfs.kheops.answers import Answer
 from kheopsfs.kheops.records import EVERYTHING, SeriesQuery
 from kheopsfs.kheops.tokens import TokenInfo

@@ -1,4 +1,4 @@
-"""The gate: turns, a dead token, a server that is down. The clock is trio's own test clock."""
+"""The gate: a dead token, a server that is down or silent, and who waits for it. The clock is trio's own test clock."""
 
 import math
 import time
@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kheopsfs.errors import KheopsfsError, ServerUnreachableError, StalledError, TokenRefusedError
-from kheopsfs.fetch.gate import CONCURRENT_REQUESTS, REQUESTS_PER_SERIES, Gate, OfflineGate, Priority
+from kheopsfs.fetch.gate import Gate, OfflineGate
+from kheopsfs.fetch.line import CONCURRENT_REQUESTS, REQUESTS_PER_SERIES, Priority
 from kheopsfs.fetch.standings import CLOCK_TOLERANCE, DAY, TRUSTED_DAYS, Standing
 from kheopsfs.kheops.tokens import TokenInfo
 
@@ -55,61 +54,6 @@ class Server:
 
 def gate_to(server: Server, recheck: float = 60.0) -> Gate:
     return Gate(server, info(), recheck=recheck)  # type: ignore[arg-type]
-
-
-@pytest.mark.trio
-async def test_no_more_requests_than_allowed_and_demanded_ones_first(nursery: trio.Nursery) -> None:
-    gate = gate_to(Server())
-    order: list[str] = []
-    finish = trio.Semaphore(0)
-
-    async def ask(name: str, priority: Priority) -> None:
-        async with gate.request(priority):
-            order.append(name)
-            await finish.acquire()
-
-    async with trio.open_nursery() as asking:
-        for number in range(CONCURRENT_REQUESTS):
-            asking.start_soon(ask, f"first {number}", Priority.DEMANDED)
-        await trio.testing.wait_all_tasks_blocked()
-        for name, priority in (
-            ("guess 1", Priority.SPECULATIVE),
-            ("guess 2", Priority.SPECULATIVE),
-            ("demand 1", Priority.DEMANDED),
-            ("demand 2", Priority.DEMANDED),
-        ):
-            asking.start_soon(ask, name, priority)
-            await trio.testing.wait_all_tasks_blocked()
-        assert len(order) == CONCURRENT_REQUESTS
-        for _ in range(CONCURRENT_REQUESTS + 4):
-            finish.release()
-            await trio.testing.wait_all_tasks_blocked()
-    assert order[CONCURRENT_REQUESTS:] == ["demand 1", "demand 2", "guess 1", "guess 2"]
-
-
-@pytest.mark.trio
-async def test_who_gives_up_waiting_loses_no_turn_for_the_others(nursery: trio.Nursery) -> None:
-    gate = gate_to(Server())
-    release = trio.Event()
-
-    async def hold() -> None:
-        async with gate.request(Priority.DEMANDED):
-            await release.wait()
-
-    for _ in range(CONCURRENT_REQUESTS):
-        nursery.start_soon(hold)
-    await trio.testing.wait_all_tasks_blocked()
-    for _ in range(3):
-        with trio.move_on_after(0):
-            async with gate.request(Priority.DEMANDED):
-                raise AssertionError("there is no turn to have")
-    release.set()
-    await trio.testing.wait_all_tasks_blocked()
-    async with trio.open_nursery() as asking:
-        for _ in range(CONCURRENT_REQUESTS):
-            asking.start_soon(hold)
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(asking.child_tasks) == 0
 
 
 @dataclass
@@ -194,39 +138,6 @@ async def test_one_series_that_stalls_leaves_turns_for_the_others(
     assert {type(error) for _, error in stalled.ended} == {StalledError}
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("ab") | st.none(), st.floats(0.1, 9)), max_size=40)
-)
-def test_turns_are_limited_and_none_is_lost(requests: list[tuple[Priority, str | None, float]]) -> None:
-    """Any requests, some of them given up at any moment: the limits hold, and in the end all turns are free."""
-
-    async def ask_all() -> None:
-        gate = gate_to(Server(idle_timeout=1000))
-        held: list[str | None] = []
-
-        async def ask(priority: Priority, series: str | None, patience: float) -> None:
-            with trio.move_on_after(patience):
-                async with gate.request(priority, series):
-                    held.append(series)
-                    try:
-                        assert len(held) <= CONCURRENT_REQUESTS
-                        assert all(held.count(one) <= REQUESTS_PER_SERIES for one in "ab")
-                        await trio.sleep(2)
-                    finally:
-                        held.remove(series)
-
-        async with trio.open_nursery() as asking:
-            for request in requests:
-                asking.start_soon(ask, *request)
-        async with trio.open_nursery() as asking:
-            for number in range(CONCURRENT_REQUESTS):
-                asking.start_soon(ask, Priority.DEMANDED, "ab"[number % 2], 1)
-            await trio.testing.wait_all_tasks_blocked()
-            assert len(held) == CONCURRENT_REQUESTS
-
-    trio.run(ask_all, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
 @pytest.mark.parametrize("answer", [ServerUnreachableError("refused"), TokenRefusedError("dead")])
 @pytest.mark.trio
 async def test_nobody_stays_in_line_for_what_is_known_to_be_in_vain(
@@ -245,32 +156,6 @@ async def test_nobody_stays_in_line_for_what_is_known_to_be_in_vain(
         assert len(refused) == 4 * CONCURRENT_REQUESTS
         assert {type(error) for _, error in refused} == {type(answer)}
         asking.cancel_scope.cancel()
-
-
-@pytest.mark.trio
-async def test_who_is_cancelled_in_the_moment_of_a_refusal_gives_no_turn_away(nursery: trio.Nursery) -> None:
-    gate = gate_to(Server())
-    release = trio.Event()
-
-    async def hold() -> None:
-        async with gate.request(Priority.DEMANDED):
-            await release.wait()
-
-    for _ in range(CONCURRENT_REQUESTS):
-        nursery.start_soon(hold)
-    await trio.testing.wait_all_tasks_blocked()
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as waiting:
-            waiting.start_soon(hold)
-            await trio.testing.wait_all_tasks_blocked()
-            scope.cancel()
-            gate._declare_dead("dead")
-    gate._dead = None
-    with trio.move_on_after(0.05) as waited:
-        async with gate.request(Priority.DEMANDED):
-            raise AssertionError("all turns are taken")
-    assert waited.cancelled_caught
-    release.set()
 
 
 @pytest.mark.trio

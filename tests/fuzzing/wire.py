@@ -2,6 +2,7 @@
 
 import gzip
 from contextlib import suppress
+from typing import Any
 
 import httpcore
 import trio
@@ -30,7 +31,8 @@ async def _ask(pieces: list[bytes], way: int) -> None:
     credentials = Credentials(Token("s3cr3tS3CR3Ts3cr3tS3CR"))
     async with Client(Address("http://127.0.0.1/api"), credentials, idle_timeout=5) as client:
         backend = httpcore.AsyncMockBackend(pieces)
-        client._http._transport._pool = httpcore.AsyncConnectionPool(network_backend=backend)  # type: ignore[attr-defined]
+        transport: Any = client._exchange._http._transport
+        transport._pool = httpcore.AsyncConnectionPool(network_backend=backend)
         with suppress(KheopsfsError), trio.fail_after(3600):
             if way == 0:
                 await client.get("/studies", parse=dicomjson.parse)
