@@ -204,8 +204,9 @@ def _warm(bench: Bench, folder: Path, originals: Path) -> None:
     with NullMount(
         Path(tempfile.mkdtemp(prefix="null-", dir=bench.scratch)), len(list(originals.iterdir())), body
     ) as null:
-        with empty_folder(bench.scratch / "copy") as copy:
-            bench.add(COLD, NULL, seconds_of(lambda: quietly(["cp", "-r", null.path, copy])))
+        for row in (COLD, WARM):
+            with empty_folder(bench.scratch / "copy") as copy:
+                bench.add(row, NULL, seconds_of(partial(quietly, ["cp", "-r", null.path, copy])))
         for row, what, loops in ((WARM_STAT, "stat", _LOOPS), (WARM_LIST, "readdir", _LOOPS), (WARM_READ, "read", 2)):
             for peer, where in ((KHEOPSFS, folder), (NULL, null.path)):
                 bench.add(row, peer, float(run([sys.executable, "-c", _WARM_CODE, where, what, str(loops)])))
