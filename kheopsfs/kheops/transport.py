@@ -2,7 +2,8 @@
 
 httpcore reads the socket in pieces of 64 KiB and pays a good deal of Python for each of them. `_WideStream` asks the
 socket for more than it was asked for: the parser behind it takes pieces of any size, and a long body costs about half
-as much. TLS is not affected, its records end at 16 KiB.
+as much. On a line that keeps delivering less than that, it lets the pieces gather for a moment. TLS is not affected,
+its records end at 16 KiB.
 
 A proxy is taken from the usual variables (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), never for this
 machine itself: plain http is allowed there only because it does not leave it.
@@ -21,12 +22,17 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
+import trio
 
 from kheopsfs.errors import ServerUnreachableError
 from kheopsfs.kheops.address import Address
 
 # Bytes. Measured with a chunked body of 264 MB over loopback: beyond this nothing is gained.
 _READ_SIZE = 256 * 1024
+
+# A fast line delivers many small pieces, each of which costs as much as a large one: after so many of less than half
+# the size, each read first lets some more of them come in, for so many seconds.
+_SMALL_READS, _GATHERING = 8, 0.0015
 
 # More than 8 requests at once only queue in the server, which has 10 database connections.
 _CONNECTIONS = 10
@@ -48,9 +54,18 @@ class _WideStream(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
+        self._small_reads = 0  # in a row, without a pause between them
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return await self._stream.read(max(max_bytes, _READ_SIZE), timeout)
+        if self._small_reads >= _SMALL_READS:
+            await trio.sleep(_GATHERING)
+        asked_at = trio.current_time()
+        data = await self._stream.read(max(max_bytes, _READ_SIZE), timeout)
+        if len(data) >= _READ_SIZE or trio.current_time() - asked_at > _GATHERING:
+            self._small_reads = 0  # there is more than we take, or less than is worth gathering
+        elif len(data) < _READ_SIZE // 2:
+            self._small_reads += 1
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         await self._stream.write(buffer, timeout)
