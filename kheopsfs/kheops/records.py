@@ -41,12 +41,16 @@ _CHARACTERS = string.ascii_letters + string.digits
 _short = dict(zip(_LISTED, _CHARACTERS, strict=False))
 _long = {character: keyword for keyword, character in _short.items()}
 
+_AS_IT_IS = "="  # no keyword begins with it
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, str])
 
 
 def packed_name(keyword: str) -> str:
-    """What a keyword is called in `Record.packed`."""
+    """What a keyword is called in `Record.packed`. One that looks like a short name is marked as what it is."""
+    if keyword in _long or keyword.startswith(_AS_IT_IS):
+        return _AS_IT_IS + keyword
     return _short.get(keyword, keyword)
 
 
@@ -66,7 +70,9 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=Tru
 
     def attributes(self) -> dict[str, str]:
         """All attributes the list gave: keyword to text. Unpacks at each call."""
-        return {_long.get(name, name): text for name, text in _decoder.decode(self.packed).items()}
+        return {
+            _long.get(name) or name.removeprefix(_AS_IT_IS): text for name, text in _decoder.decode(self.packed).items()
+        }
 
 
 class Study(Record, frozen=True, gc=False, array_like=True, kw_only=True):
