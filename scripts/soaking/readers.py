@@ -143,7 +143,8 @@ def _look(path: Path, place: str, catalog: Catalog, _: random.Random) -> int:
 
 
 def _know(path: Path, place: str, catalog: Catalog, _: random.Random) -> int:
-    if place != "README.txt" and not xattr(path, "dicom.StudyInstanceUID"):
+    is_ours = "/" not in place  # README.txt, .nomedia: of no study
+    if not is_ours and not xattr(path, "dicom.StudyInstanceUID"):
         raise WrongError("it has no UID")
     if xattr(path, "kheops.size") not in {"exact", "bound"}:
         raise WrongError("nothing is known of its size")
