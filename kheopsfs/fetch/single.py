@@ -37,7 +37,7 @@ class SingleRetrievals:
         self._gate = gate
         self._intake = intake
         self._key = key
-        self._flights: Joined[str, Body] = Joined(intake.nursery, take=Body.dup, dispose=Body.close)
+        self._flights: Joined[str, Body] = Joined(intake.nursery, dispose=Body.close)
         self._arrivals: dict[str, Arrival] = {}
 
     def __contains__(self, key: str) -> bool:

@@ -8,8 +8,8 @@ The kernel drops all pages of a file when it learns another size, and it believe
 file whose size has just been settled is looked at first, by its path in the mount, from outside: the answer to that
 `stat` is the exact size. A worker thread waits for both, never the event loop, which has to answer.
 
-Invariants: a file is made ready at most once, and only if it is in the cache; its reader, should it come meanwhile,
-waits for what is under way and takes the rest of the queue's place itself. What cannot be made ready is left alone.
+Invariants: a file is made ready at most once, and only if it is in the cache. Its reader, should it come meanwhile,
+waits if that is under way, and else takes the file out of the queue. What cannot be made ready is left alone.
 """
 
 import contextlib
